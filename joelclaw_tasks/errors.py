@@ -1,0 +1,138 @@
+"""Every error that this package raises on purpose.
+
+JoelclawError
+├── SettingsError          a setting is missing, unknown or out of range
+├── RegistryError          the registry files do not validate (carries every fault)
+├── EventRefused           an event was not accepted; nothing was queued
+│   ├── UnknownEvent
+│   ├── InvalidEvent
+│   └── PayloadTooLarge
+├── HandlerError           what a handler may raise on purpose
+│   └── PermanentFailure   retrying cannot help: to the dead letter at once
+├── CoreUnreachable        Redis does not answer
+├── UnsafeRedis            Redis answers, but its policy may lose work
+├── UnknownJob             no job has that id
+├── WrongState             the job exists, but the verb does not apply to its state
+├── FleetError             the fleet cannot start, or is not running
+└── ScriptDrift            a Lua script answered a word that Python does not know
+
+Each carries a stable `code` for programs and a `fix` for people. The message of an error
+never contains a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class JoelclawError(Exception):
+    """Base of all errors of joelclaw_tasks."""
+
+    code = "JOELCLAW_ERROR"
+    fix = "See the message; `joelclaw doctor` checks the whole environment."
+
+    def __init__(self, message: str, *, fix: str | None = None) -> None:
+        super().__init__(message)
+        if fix is not None:
+            self.fix = fix
+
+
+class SettingsError(JoelclawError):
+    """A setting is missing, unknown or out of range."""
+
+    code = "SETTINGS_INVALID"
+    fix = "Correct the named environment variable and start again."
+
+
+class RegistryError(JoelclawError):
+    """The registry files do not validate; `faults` lists every fault, file and field named."""
+
+    code = "REGISTRY_INVALID"
+    fix = "Correct the named files, then run `joelclaw registry check`."
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        count = len(self.faults)
+        listing = "\n".join(f"  - {fault}" for fault in self.faults)
+        super().__init__(f"the registry has {count} fault{'s' * (count != 1)}:\n{listing}")
+
+
+class EventRefused(JoelclawError):
+    """An event was not accepted; nothing was queued."""
+
+    code = "EVENT_REFUSED"
+
+
+class UnknownEvent(EventRefused):
+    """No registry entry has this event name."""
+
+    code = "EVENT_UNKNOWN"
+    fix = "`joelclaw registry list` prints the known events."
+
+
+class InvalidEvent(EventRefused):
+    """The event's data, id or priority is not acceptable."""
+
+    code = "EVENT_INVALID"
+    fix = "Send a JSON object as data, and a priority of P0, P1, P2 or P3."
+
+
+class PayloadTooLarge(EventRefused):
+    """The event is larger than the cap."""
+
+    code = "PAYLOAD_TOO_LARGE"
+    fix = "Store the body elsewhere and send a reference, or raise JOELCLAW_PAYLOAD_MAX_BYTES."
+
+
+class HandlerError(JoelclawError):
+    """What a handler may raise on purpose."""
+
+    code = "HANDLER_ERROR"
+
+
+class PermanentFailure(HandlerError):
+    """Retrying cannot help: the job goes to the dead letter at once."""
+
+    code = "HANDLER_PERMANENT_FAILURE"
+
+
+class CoreUnreachable(JoelclawError):
+    """Redis does not answer."""
+
+    code = "REDIS_UNREACHABLE"
+    fix = "Start the fleet with `joelclaw up`, or point REDIS_URL at a running Redis."
+
+
+class UnsafeRedis(JoelclawError):
+    """Redis answers, but its configuration may lose accepted work."""
+
+    code = "REDIS_UNSAFE"
+    fix = "Set `maxmemory-policy noeviction` on the Redis server."
+
+
+class UnknownJob(JoelclawError):
+    """No job has that id."""
+
+    code = "QUEUE_MESSAGE_MISSING"
+    fix = "`joelclaw queue list` prints the ids of waiting jobs."
+
+
+class WrongState(JoelclawError):
+    """The job exists, but the verb does not apply to its state."""
+
+    code = "JOB_WRONG_STATE"
+    fix = "`joelclaw queue inspect <id>` prints the state of the job."
+
+
+class FleetError(JoelclawError):
+    """The fleet cannot start, or is not running."""
+
+    code = "FLEET_ERROR"
+    fix = "`joelclaw doctor` names what is missing."
+
+
+class ScriptDrift(JoelclawError):
+    """A Lua script answered a word that Python does not know."""
+
+    code = "SCRIPT_DRIFT"
+    fix = "Lua and Python come from different versions: reinstall joelclaw_tasks."

@@ -1,0 +1,46 @@
+"""What a handler may touch, as values it is given: never the fleet, never Celery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+
+
+class Emit(Protocol):
+    """How a handler emits a follow-up event; with the same `id`, emitting twice is harmless."""
+
+    def __call__(
+        self, name: str, data: Mapping[str, Any], *, id: str | None = None, source: str = ...
+    ) -> object: ...
+
+
+class Notify(Protocol):
+    """How a handler tells the operator something, in plain language; `cause` groups repeats."""
+
+    def __call__(self, text: str, *, cause: str, severity: str = "info") -> None: ...
+
+
+class Deps(Protocol):
+    """The world of a handler.
+
+    `data_dir` is where it keeps files (it may be shared by several worker processes, so write
+    atomically). `now()` is an aware UTC datetime.
+    """
+
+    @property
+    def data_dir(self) -> Path: ...
+
+    @property
+    def http(self) -> httpx.Client: ...
+
+    @property
+    def emit(self) -> Emit: ...
+
+    @property
+    def notify(self) -> Notify: ...
+
+    def now(self) -> datetime: ...

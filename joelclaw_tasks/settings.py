@@ -1,0 +1,125 @@
+"""Settings: read once from the environment, checked, frozen, passed around.
+
+Precedence, highest first: an argument, the running fleet (`<home>/fleet.json`, so that every
+command talks to the same Redis as the workers), the environment, the default. Secrets come
+from the environment only and are never part of a repr.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from joelclaw_tasks.errors import SettingsError
+
+#: Setting name -> environment variable. JOELCLAW_<NAME> unless listed here.
+_ENV_NAMES = {"redis_url": "REDIS_URL", "github_webhook_secret": "GITHUB_WEBHOOK_SECRET"}
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def _default_registry_dir() -> Path:
+    """The checkout's registry/, else the copy inside the installed package."""
+    checkout = _ROOT / "registry"
+    return checkout if checkout.is_dir() else Path(__file__).parent / "default_registry"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings. Durations carry their unit in the name."""
+
+    home: Path = Path(".joelclaw")
+    redis_url: str | None = None
+    registry_dir: Path = field(default_factory=_default_registry_dir)
+    data_dir: Path | None = None  # where handlers write; None: <home>/data
+    key_prefix: str = "{jc}:"
+    payload_max_bytes: int = 1_048_576
+    default_priority: int = 2
+    slack_p0_ms: int = 0
+    slack_p1_ms: int = 60_000
+    slack_p2_ms: int = 300_000
+    slack_p3_ms: int = 900_000
+    lease_ms: int = 15_000
+    max_kills: int = 3
+    keep_finished_ms: int = 86_400_000  # how long a finished event job is remembered as a duplicate
+    transitions_max: int = 100_000
+    ingress_host: str = "127.0.0.1"
+    ingress_port: int = 0  # 0: a free port
+    flower_port: int = 0
+    events_token: str | None = field(default=None, repr=False)
+    github_webhook_secret: str | None = field(default=None, repr=False)
+
+    @property
+    def slack_ms(self) -> tuple[int, int, int, int]:
+        """Slack of P0, P1, P2, P3 in milliseconds."""
+        return (self.slack_p0_ms, self.slack_p1_ms, self.slack_p2_ms, self.slack_p3_ms)
+
+    @property
+    def files_dir(self) -> Path:
+        """Where handlers keep their files."""
+        return self.data_dir if self.data_dir is not None else self.home / "data"
+
+    @property
+    def fleet_file(self) -> Path:
+        """What `joelclaw up` writes: URLs, ports and process ids of the running fleet (mode 0600)."""
+        return self.home / "fleet.json"
+
+    @classmethod
+    def load(cls, env: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Read the environment; refuse unknown JOELCLAW_* names and bad values with a clear error.
+
+        Raises SettingsError.
+        """
+        env = os.environ if env is None else env
+        known = {_ENV_NAMES.get(f.name, f"JOELCLAW_{f.name.upper()}"): f for f in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, text in env.items():
+            if name in known:
+                if text != "":
+                    setting = known[name]
+                    values[setting.name] = _convert(name, text, str(setting.type))
+            elif name.startswith("JOELCLAW_"):
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise SettingsError(f"unknown setting {name}{hint}")
+        home = Path(overrides.get("home") or values.get("home") or cls.home)
+        values.update(_running_fleet(home / "fleet.json"))
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        return _checked(cls(**values))
+
+
+def _convert(name: str, text: str, kind: str) -> Any:
+    try:
+        if "Path" in kind:
+            return Path(text).expanduser()
+        return int(text) if kind == "int" else text
+    except ValueError:
+        raise SettingsError(f"{name} must be a whole number, not {text!r}") from None
+
+
+def _running_fleet(path: Path) -> dict[str, Any]:
+    try:
+        redis_url = json.loads(path.read_text())["redis_url"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {"redis_url": redis_url}
+
+
+def _checked(settings: Settings) -> Settings:
+    for setting in fields(settings):
+        value = getattr(settings, setting.name)
+        if isinstance(value, int) and value < 0:
+            raise SettingsError(f"{setting.name} must not be negative, not {value}")
+    if not 0 <= settings.default_priority <= 3:
+        raise SettingsError(f"default_priority must be 0 to 3, not {settings.default_priority}")
+    if list(settings.slack_ms) != sorted(settings.slack_ms):
+        raise SettingsError(f"slack must grow from P0 to P3, not {settings.slack_ms}")
+    if settings.lease_ms < 1_000:
+        raise SettingsError(f"lease_ms must be at least 1000, not {settings.lease_ms}")
+    if settings.max_kills < 1:
+        raise SettingsError(f"max_kills must be at least 1, not {settings.max_kills}")
+    return settings
