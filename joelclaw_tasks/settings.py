@@ -19,6 +19,7 @@ from joelclaw_tasks.errors import SettingsError
 
 #: Setting name -> environment variable. JOELCLAW_<NAME> unless listed here.
 _ENV_NAMES = {"redis_url": "REDIS_URL", "github_webhook_secret": "GITHUB_WEBHOOK_SECRET"}
+_DEFAULT_HOME = Path(".joelclaw")
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -32,7 +33,7 @@ def _default_registry_dir() -> Path:
 class Settings:
     """All settings. Durations carry their unit in the name."""
 
-    home: Path = Path(".joelclaw")
+    home: Path = _DEFAULT_HOME
     redis_url: str | None = None
     registry_dir: Path = field(default_factory=_default_registry_dir)
     data_dir: Path | None = None  # where handlers write; None: <home>/data
@@ -86,7 +87,7 @@ class Settings:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise SettingsError(f"unknown setting {name}{hint}")
-        home = Path(overrides.get("home") or values.get("home") or cls.home)
+        home = Path(overrides.get("home") or values.get("home") or _DEFAULT_HOME)
         values.update(_running_fleet(home / "fleet.json"))
         values.update({name: value for name, value in overrides.items() if value is not None})
         return _checked(cls(**values))
