@@ -16,7 +16,7 @@ from typer.main import get_command
 from joelclaw_tasks.cli import invocation as invocations
 from joelclaw_tasks.cli.command import carry_out, command, report, take_global_options, usage
 from joelclaw_tasks.cli.emit import emit
-from joelclaw_tasks.cli.envelope import ExitCode, Outcome
+from joelclaw_tasks.cli.envelope import Outcome
 from joelclaw_tasks.cli.invocation import Invocation
 from joelclaw_tasks.cli.queue import queue
 from joelclaw_tasks.cli.registry import registry
@@ -36,7 +36,7 @@ _ORDER = ("up", "demo", "doctor", "emit", "queue", "registry")
 class _Commands(TyperGroup):
     """The root group: lists late commands without importing them."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the base class says so
         return [name for name in _ORDER if name in self.commands or _has_landed(name)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -96,7 +96,7 @@ def run(arguments: list[str]) -> int:
         return int(get_command(app)(arguments, prog_name="joelclaw", standalone_mode=False) or 0)
     except typer.TyperException as error:
         return report(_usage_error(error))
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - everything becomes an envelope
         return report(error)
 
 
@@ -106,9 +106,7 @@ def _usage_error(error: Any) -> Exception:
         return usage(error.format_message(), fix="`joelclaw --help` shows the commands and options.")
     invocations.current().command = context.command_path
     right = context.get_usage().removeprefix("Usage: ")
-    return usage(
-        error.format_message(), fix=f"Usage: {right} (`{context.command_path} --help` explains it)"
-    )
+    return usage(error.format_message(), fix=f"Usage: {right} (`{context.command_path} --help` explains it)")
 
 
 def _version() -> Outcome:

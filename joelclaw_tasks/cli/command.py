@@ -73,7 +73,7 @@ def carry_out(function: Callable[[], Outcome | None]) -> ExitCode:
             outcome = function()
     except (typer.Exit, typer.TyperException):
         raise
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - everything becomes an envelope
         return report(error)
     if outcome is not None:
         show_outcome(invocation, outcome)

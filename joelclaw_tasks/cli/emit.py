@@ -1,10 +1,128 @@
-"""joelclaw emit: one event, or many from a stream."""
+"""joelclaw emit: one event, or many from a stream of lines."""
 
 from __future__ import annotations
 
-from joelclaw_tasks.cli.envelope import Outcome
+import shlex
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from joelclaw_tasks.cli.command import usage
+from joelclaw_tasks.cli.duration import parse_duration_ms
+from joelclaw_tasks.cli.envelope import NextAction, Outcome
+from joelclaw_tasks.cli.event_text import read_data, read_lines
+from joelclaw_tasks.cli.invocation import current
+from joelclaw_tasks.cli.progress import progress
+from joelclaw_tasks.cli.terminal import line, table, text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from joelclaw_tasks.emit import Emitter, Receipt
+
+_BATCH = 500
+_SHOWN = 20
+
+_DEPTH = NextAction("joelclaw queue depth", "how much is waiting, and for how long")
+_LIST = NextAction("joelclaw queue list", "the waiting jobs in the order they would start")
 
 
-def emit(event: str) -> Outcome:
-    """Emit an event: validate it and queue a job for each of its handlers."""
-    return Outcome({"event": event})
+def emit(
+    event: Annotated[str | None, typer.Argument(help="The name of an event.")] = None,
+    *,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="A JSON object, @file, or - for stdin.")
+    ] = None,
+    priority: Annotated[
+        str | None, typer.Option("--priority", "-p", metavar="P0..P3", help="Overrides the registry's.")
+    ] = None,
+    event_id: Annotated[
+        str | None, typer.Option("--id", help="Emitting the same id twice queues nothing the second time.")
+    ] = None,
+    delay: Annotated[str | None, typer.Option("--delay", help="Start no sooner: 30s, 10m, 2h, 1d.")] = None,
+    source: Annotated[str, typer.Option("--source", help="Who says so.")] = "cli",
+    stdin: Annotated[
+        bool,
+        typer.Option(
+            "--stdin",
+            help="Many events from stdin, one JSON object a line: the data of <event>, or without"
+            " <event> {name, data, id?, priority?, source?, delay_s?, meta?}.",
+        ),
+    ] = False,
+) -> Outcome:
+    """Emit an event: queue a job for each of its handlers, and say which."""
+    delay_s = None if delay is None else parse_duration_ms(delay, "--delay") / 1_000
+    if stdin:
+        if data is not None or event_id is not None:
+            raise usage("--stdin excludes --data and --id", fix="Put data and id into the lines.")
+        return _many({"name": event, "source": source, "priority": _level(priority), "delay_s": delay_s})
+    if event is None:
+        raise usage("no event is named", fix="`joelclaw emit <event> -d <data>`, or --stdin for many.")
+    settings = current().settings()
+    body = read_data(data, settings.payload_max_bytes)
+    receipt = _emitter().emit(
+        event, body, id=event_id, source=source, priority=_level(priority), delay_s=delay_s
+    )
+    inspect = [_inspect(job.job_id) for job in receipt.jobs[:3]]
+    return Outcome(receipt.to_wire(), (*inspect, _DEPTH), _receipt_view(receipt))
+
+
+def _many(defaults: dict[str, Any]) -> Outcome:
+    events = read_lines({name: value for name, value in defaults.items() if value is not None})
+    emitter = _emitter()
+    receipts: list[Receipt] = []
+    for start in range(0, len(events), _BATCH):
+        progress().say(f"emitted {start} of {len(events)} events")
+        receipts += emitter.emit_many(events[start : start + _BATCH])
+    return Outcome(_totals(receipts), (_LIST, _DEPTH), _totals_view(receipts))
+
+
+def _emitter() -> Emitter:
+    from joelclaw_tasks.emit import Emitter
+
+    progress().say("emitting")
+    return Emitter(settings=current().settings())
+
+
+def _level(priority: str | None) -> str | None:
+    return None if priority is None else priority.upper()
+
+
+def _inspect(job_id: str) -> NextAction:
+    return NextAction(f"joelclaw queue inspect {shlex.quote(job_id)}", "everything known of this job")
+
+
+def _totals(receipts: Sequence[Receipt]) -> dict[str, Any]:
+    decisions: dict[str, int] = {}
+    for receipt in receipts:
+        for job in receipt.jobs:
+            decisions[job.decision] = decisions.get(job.decision, 0) + 1
+    return {
+        "events": len(receipts),
+        "jobs": sum(decisions.values()),
+        "decisions": decisions,
+        "receipts": [receipt.to_wire() for receipt in receipts],
+    }
+
+
+def _receipt_view(receipt: Receipt) -> Callable[[Console], None]:
+    def view(console: Console) -> None:
+        console.print(line(text(receipt.name, "bold"), text(receipt.event_id, "dim")))
+        jobs = table("job", "handler", "decision")
+        for job in receipt.jobs:
+            of = f" of {job.duplicate_of}" if job.duplicate_of else ""
+            style = "yellow" if job.decision == "duplicate" else "green"
+            jobs.add_row(text(job.job_id), text(job.handler), text(job.decision + of, style))
+        console.print(jobs)
+
+    return view
+
+
+def _totals_view(receipts: Sequence[Receipt]) -> Callable[[Console], None]:
+    def view(console: Console) -> None:
+        totals = _totals(receipts)
+        decisions = ", ".join(f"{count} {decision}" for decision, count in totals["decisions"].items())
+        console.print(text(f"{totals['events']} events, {totals['jobs']} jobs: {decisions or 'none'}"))
+
+    return view

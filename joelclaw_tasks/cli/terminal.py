@@ -6,7 +6,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from joelclaw_tasks.cli.envelope import Failure, Outcome, failed, succeeded, to_json
 from joelclaw_tasks.cli.invocation import Invocation
@@ -44,11 +44,11 @@ def show_failure(invocation: Invocation, failure: Failure) -> None:
         console.print(text("interrupted", "dim"))
         return
     error = envelope["error"]
-    console.print(text("error ", "bold red").append_text(text(error["code"], "bold")))
+    console.print(line(text("error", "bold red"), text(error["code"], "bold")))
     console.print(text(error["message"]))
     if failure.view is not None:
         failure.view(console)
-    console.print(text("fix: ", "green").append_text(text(envelope["fix"])))
+    console.print(line(text("fix:", "green"), text(envelope["fix"])))
     _draw_next(console, envelope["next_actions"])
 
 
@@ -76,14 +76,23 @@ def text(value: object, style: str = "") -> Text:
     return Text(printable(value), style=style)
 
 
+def line(*parts: Text) -> Text:
+    """The parts in one line, each in its own style."""
+    from rich.text import Text
+
+    return Text(" ").join(parts)
+
+
 def table(*columns: str, title: str | None = None, numeric: Sequence[str] = ()) -> Table:
     """An empty table in the house style; the columns named in `numeric` are right-aligned."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     drawn = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
-    for column in columns:
-        drawn.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
+    for position, column in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if column in numeric else "left"
+        # The first column names the thing: people copy it, so it stays in one piece.
+        drawn.add_column(column, justify=justify, overflow="fold", no_wrap=position == 0)
     return drawn
 
 
@@ -93,21 +102,6 @@ def printable(value: object) -> str:
         each if each == "\n" or unicodedata.category(each) not in {"Cc", "Cf", "Cs"} else _escape(each)
         for each in str(value)
     )
-
-
-def duration(milliseconds: float | None) -> str:
-    """A duration for people: 850 ms, 4.2 s, 3 min 10 s, 2 h 5 min, 3 d 4 h; a dash for None."""
-    if milliseconds is None:
-        return "-"
-    if milliseconds < 1_000:
-        return f"{milliseconds:.0f} ms"
-    if milliseconds < 60_000:
-        return f"{int(milliseconds / 100) / 10:.1f} s"
-    seconds = int(milliseconds // 1_000)
-    for unit, size, below, below_size in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit} {seconds % size // below_size} {below}"
-    return f"{seconds // 60} min {seconds % 60} s"
 
 
 def _escape(character: str) -> str:
@@ -125,5 +119,5 @@ def _draw_next(console: Console, next_actions: Sequence[Mapping[str, Any]]) -> N
     console.print(text("next:", "dim"))
     width = max(len(action["command"]) for action in next_actions)
     for action in next_actions:
-        line = f"  {action['command']:<{width}}  {action['description']}"
-        console.print(text(line, "dim"), soft_wrap=True)
+        suggestion = f"  {action['command']:<{width}}  {action['description']}"
+        console.print(text(suggestion, "dim"), soft_wrap=True)

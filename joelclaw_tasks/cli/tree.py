@@ -23,6 +23,8 @@ def command_tree(context: typer.Context) -> Outcome:
     """Every command at and below this one, with its usage and one sentence."""
     leaves = _leaves(context.command, context)
 
+    steps = _FIRST_STEPS if context.parent is None else ()
+
     def view(console: Console) -> None:
         commands = table("command", "what it does")
         for leaf in leaves:
@@ -31,7 +33,7 @@ def command_tree(context: typer.Context) -> Outcome:
         console.print(text("Every command takes --help, --json, --home and --debug.", "dim"))
 
     result = {"description": (context.command.help or "").strip(), "commands": leaves}
-    return Outcome(result, _FIRST_STEPS, view)
+    return Outcome(result, steps, view)
 
 
 def _leaves(node: Any, context: Any) -> list[dict[str, str]]:
