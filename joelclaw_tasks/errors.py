@@ -8,9 +8,11 @@ JoelclawError
 │   ├── InvalidEvent
 │   └── PayloadTooLarge
 ├── HandlerError           what a handler may raise on purpose
+│   ├── FetchFailed        a server did not give what was asked for; worth a retry
 │   └── PermanentFailure   retrying cannot help: to the dead letter at once
 ├── CoreUnreachable        Redis does not answer
 ├── UnsafeRedis            Redis answers, but its policy may lose work
+├── UnknownHandler         no registry entry has a handler of that name
 ├── UnknownJob             no job has that id
 ├── WrongState             the job exists, but the verb does not apply to its state
 ├── FleetError             the fleet cannot start, or is not running
@@ -90,6 +92,13 @@ class HandlerError(JoelclawError):
     code = "HANDLER_ERROR"
 
 
+class FetchFailed(HandlerError):
+    """A server did not give what was asked for; worth a retry."""
+
+    code = "FETCH_FAILED"
+    fix = "Check the address and the server; the job is retried by itself."
+
+
 class PermanentFailure(HandlerError):
     """Retrying cannot help: the job goes to the dead letter at once."""
 
@@ -108,6 +117,13 @@ class UnsafeRedis(JoelclawError):
 
     code = "REDIS_UNSAFE"
     fix = "Set `maxmemory-policy noeviction` on the Redis server."
+
+
+class UnknownHandler(JoelclawError):
+    """No registry entry has a handler of that name."""
+
+    code = "HANDLER_UNKNOWN"
+    fix = "`joelclaw registry list` prints the known handlers."
 
 
 class UnknownJob(JoelclawError):

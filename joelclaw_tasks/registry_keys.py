@@ -1,0 +1,136 @@
+"""Key expressions: JMESPath over an event, that says which events share a limit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jmespath
+from jmespath.functions import Functions
+
+from joelclaw_tasks.core.event import Event
+from joelclaw_tasks.errors import InvalidEvent
+
+#: Longest key value that is used as it is; longer ones are hashed.
+VALUE_MAX_CHARS = 200
+
+#: What an event offers to an expression: the keys of Event.to_wire.
+EVENT_FIELDS = ("id", "name", "source", "at_ms", "data", "priority", "meta")
+
+# A fixed list and not str.isprintable(): two producers on different Python versions know different
+# Unicode tables, and must still agree on the key of an event.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+# Everything that JMESPath raises on odd data; its own error class is a ValueError.
+_EVALUATION_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+
+# Nodes whose children all see the event itself; of all others only the first child does.
+_TRANSPARENT = frozenset(
+    {
+        "and_expression",
+        "comparator",
+        "function_expression",
+        "key_val_pair",
+        "multi_select_dict",
+        "multi_select_list",
+        "not_expression",
+        "or_expression",
+    }
+)
+
+
+class KeyExpression:
+    """One key expression, compiled and checked."""
+
+    __slots__ = ("_compiled", "text")
+
+    def __init__(self, text: str) -> None:
+        """Compile `text`. Raises ValueError with a plain sentence when it can never work."""
+        self.text = text
+        try:
+            self._compiled = jmespath.compile(text)
+        except RecursionError:
+            raise ValueError("is nested too deeply for a key expression; write a simpler one") from None
+        except _EVALUATION_ERRORS as error:
+            reason = str(error).partition("\n")[0].split("expression: ", 1)[-1].rstrip(": ")
+            raise ValueError(
+                f"is not a JMESPath expression ({reason}); write something like data.path"
+            ) from None
+        _check_functions(self._compiled.parsed)
+        _check_fields(self._compiled.parsed)
+
+    def value(self, event: Event) -> str | None:
+        """The key of this event: text that is safe in an id, or None when the expression finds nothing.
+
+        Lists and objects become compact JSON. A value longer than VALUE_MAX_CHARS or with control
+        characters becomes "sha256:" and its hash. Raises InvalidEvent when the expression cannot be
+        applied to this event; what the event contains is not part of the error.
+        """
+        try:
+            found = self._compiled.search(event.to_wire())
+            if found is None:
+                return None
+            text = found if isinstance(found, str) else _compact(found)
+            if len(text) > VALUE_MAX_CHARS or _UNSAFE.search(text):
+                return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+            text.encode()  # a lone surrogate fails here, not in the middle of a write to Redis
+            return text
+        except _EVALUATION_ERRORS as error:
+            function = getattr(error, "function_name", None)
+            where = f" (its function {function}() got a value it cannot take)" if function else ""
+            raise InvalidEvent(
+                f"the key expression {self.text!r} of the registry cannot be applied to this {event.name!r} "
+                f"event{where}; nothing was queued",
+                fix="Send the fields that the expression reads, or guard it in the registry with not_null().",
+            ) from None
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _children(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    # A slice keeps plain numbers where other nodes keep nodes.
+    return (child for child in node.get("children", ()) if isinstance(child, dict))
+
+
+def _check_functions(tree: dict[str, Any]) -> None:
+    # jmespath looks functions up only when it runs: too late, the event is already at the door.
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        pending.extend(_children(node))
+        if node["type"] != "function_expression":
+            continue
+        name = node["value"]
+        known = Functions.FUNCTION_TABLE.get(name)
+        if known is None:
+            raise ValueError(
+                f"calls {name}(), which JMESPath does not have; use one of its built-in functions"
+            )
+        signature, given = known["signature"], len(node["children"])
+        variadic = bool(signature) and bool(signature[-1].get("variadic"))
+        if given < len(signature) or (given > len(signature) and not variadic):
+            least = "at least " if variadic else ""
+            raise ValueError(f"calls {name}() with {given} arguments; it takes {least}{len(signature)}")
+
+
+def _check_fields(tree: dict[str, Any]) -> None:
+    # `path` instead of `data.path` finds nothing in any event, so the limit would silently never apply.
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if node["type"] == "field" and node["value"] not in EVENT_FIELDS:
+            name = node["value"]
+            raise ValueError(
+                f"reads {name!r}, which no event has; what an event carries is under data, "
+                f"so write data.{name} (an event has {', '.join(EVENT_FIELDS)})"
+            )
+        children = list(_children(node))
+        if node["type"] in _TRANSPARENT:
+            pending.extend(child for child in children if child["type"] != "expref")
+        else:
+            pending.extend(children[:1])
