@@ -1,0 +1,54 @@
+# Needs Python 3.11 to 3.13, make and a C toolchain. Everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+WORKERS ?= 2
+.DEFAULT_GOAL := help
+.PHONY: help venv up demo test check bench pins format clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP)
+
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+up: venv ## Run the whole fleet on this machine; Ctrl-C stops it
+	$(BIN)/joelclaw up
+
+demo: venv ## Start a fleet, send real events through it and show what became of them
+	$(BIN)/joelclaw demo
+
+test: check ## Everything CI runs: the checks, then all tests
+	$(BIN)/python -m pytest -m "not timing" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m timing -n 0
+
+check: venv ## Format, lint, types, import contracts, Lua, documents
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/lint_lua.py
+	$(BIN)/python tools/lint_docs.py
+
+format: venv ## Format the code and fix what can be fixed by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: venv ## Compare with stock Celery (QUICK=1: one small round)
+	$(BIN)/python -m bench
+
+pins: ## Write constraints.txt anew (UPGRADE=1: take the newest versions)
+	$(PYTHON) -m venv .venv-pins
+	.venv-pins/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-pins/bin/python tools/pins.py $(if $(UPGRADE),--upgrade)
+
+clean: ## Remove the environments and caches, never a fleet's data
+	rm -rf $(VENV) .venv-pins .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
