@@ -1,0 +1,58 @@
+-- admit: nothing -> available | scheduled | discarded. Takes any number of jobs, all or none.
+-- ARGV: now, transitions_max, then each job as in shared/spec.lua.
+-- Reply, for each job: ADMITTED | SCHEDULED | REFUSED | DUPLICATE | SUCCEEDED
+--@include keys
+--@include clock
+local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
+--@include leave
+--@include spec
+local FINAL = { completed = true, cancelled = true, discarded = true }
+
+-- A call with the id of a known job. The worker's parent retries for a lost child without its tag:
+-- there a higher retry count is the proof that the call is a successor and not a duplicate.
+local function admit_again(known, job, call)
+  if known.state == "executing" and tonumber(job.retries) > tonumber(known.retries) then
+    announce_successor(job, call.due_ms, call.payload)
+    return "SUCCEEDED"
+  end
+  record("admit", now_ms, { job = job.id, family = job.family, handler = job.handler, reason = "duplicate" })
+  return "DUPLICATE"
+end
+
+local function admit(job, call)
+  redis.call("HSET", job_key(job.id), "queue", job.queue, "family", job.family, "handler", job.handler,
+    "lane", job.lane, "gates", job.gates, "priority", job.priority, "slack_ms", job.slack_ms,
+    "keep_ms", job.keep_ms, "claims", 0, "kills", 0, "retries", job.retries, "trace", job.trace,
+    "admitted_at", now_ms, "payload", call.payload)
+  redis.call("SADD", queues_key, job.queue)
+  local entry = { actor = call.actor, priority = job.priority }
+  if call.refusal ~= "" then
+    bury(job, "admit", now_ms, call.refusal, entry)
+    return "REFUSED"
+  end
+  if call.due_ms > now_ms then
+    entry.due_at = call.due_ms
+    set_waiting(job, "scheduled", call.due_ms)
+    move_job(job, "admit", "scheduled", now_ms, entry)
+    -- An idle worker looks once a second; one that sleeps until a later timer must hear of an earlier one.
+    if call.due_ms < now_ms + 2000 then wake(job.queue) end
+    return "SCHEDULED"
+  end
+  set_available(job, now_ms + tonumber(job.slack_ms), now_ms)
+  move_job(job, "admit", "available", now_ms, entry)
+  return "ADMITTED"
+end
+
+local words = {}
+for first = 3, #ARGV, STRIDE do
+  local job, call = bind_job(first)
+  local known = read_job(job.id)
+  if known and FINAL[known.state] and job.keep_ms == "0" then
+    -- A plain task may be sent again under its old id once it is over, as on stock Celery.
+    if known.state == "discarded" then redis.call("ZREM", dead_key, job.id) end
+    redis.call("DEL", job_key(job.id))
+    known = nil
+  end
+  words[#words + 1] = known and admit_again(known, job, call) or admit(job, call)
+end
+return words

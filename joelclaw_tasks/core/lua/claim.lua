@@ -1,0 +1,86 @@
+-- claim: available -> executing. Hands the best jobs of all given queues to one holder, under leases.
+-- KEYS after the prefix: lists of stock producers, each drained into the inbox of its queue.
+-- ARGV: now, transitions_max, max_kills, lease_ms, holder, most, queue count, queues, queue of each list.
+-- Reply: {more ready (0|1), messages in the inboxes, next timer or "", then for each job: tag, queue,
+-- payload, kills}
+--@include keys
+--@include clock
+local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
+local max_kills, lease_ms, holder, most = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local last_queue = 7 + tonumber(ARGV[7])
+--@include timers
+local PARKS_PER_CALL = 200
+
+local function fill_inboxes()
+  local waiting = 0
+  for i = 2, #KEYS do
+    local inbox = inbox_key(ARGV[last_queue + i - 1])
+    for _ = 1, 100 do
+      if not redis.call("RPOPLPUSH", KEYS[i], inbox) then break end
+    end
+    waiting = waiting + redis.call("LLEN", inbox)
+  end
+  return waiting
+end
+
+local function best_lane()
+  local queue, name, rank
+  for i = 8, last_queue do
+    local head = redis.call("ZRANGE", ready_key(ARGV[i]), 0, 0, "WITHSCORES")
+    if head[1] and (not rank or tonumber(head[2]) < tonumber(rank)) then
+      queue, name, rank = ARGV[i], head[1], head[2]
+    end
+  end
+  return name, rank, queue
+end
+
+local function start(lane)
+  local id = redis.call("ZPOPMIN", lane_key(lane.name))[1]
+  local job = read_job(id)
+  if not job then -- its hash was deleted by hand: nothing is left to run
+    settle_lane(lane)
+    return nil
+  end
+  take_gates(lane.gates, id, now_ms)
+  settle_lane(lane)
+  local claims = tostring(tonumber(job.claims) + 1)
+  redis.call("HSET", job_key(id), "state", "executing", "claims", claims, "holder", holder,
+    "claimed_at", now_ms, "gates", lane.gates)
+  redis.call("ZADD", leases_key(holder), now_ms, id)
+  move_job(job, "claim", "executing", now_ms,
+    { wait_ms = now_ms - tonumber(job.available_at), attempt = claims, holder = holder })
+  return id .. "#" .. claims, redis.call("HGET", job_key(id), "payload"), job.kills
+end
+
+-- First of all our own lease: a machine that slept must not expire what it still runs itself.
+redis.call("ZADD", timers_key, "XX", now_ms + lease_ms, "lease|" .. holder)
+local next_due = fire_timers(now_ms, max_kills) or ""
+local waiting = #KEYS > 1 and fill_inboxes() or 0
+
+local reply = { 0, waiting, next_due }
+local parks, claimed = 0, 0
+while claimed < most and parks < PARKS_PER_CALL do
+  local name, rank = best_lane()
+  if not name then break end
+  local lane = read_lane(name)
+  local gate = first_shut_gate(lane)
+  if gate then
+    park(lane, rank, gate, now_ms)
+    parks = parks + 1
+  else
+    local tag, payload, kills = start(lane)
+    if tag then
+      for _, value in ipairs({ tag, lane.queue, payload, kills }) do reply[#reply + 1] = value end
+      claimed = claimed + 1
+    end
+  end
+end
+if claimed > 0 then redis.call("ZADD", timers_key, now_ms + lease_ms, "lease|" .. holder) end
+
+-- The baton: whoever claims leaves a token behind while more is ready, so workers wake one another.
+local _, _, queue = best_lane()
+if queue then
+  reply[1] = 1
+  wake(queue)
+end
+return reply

@@ -1,0 +1,14 @@
+-- discard: executing -> discarded, the dead letter, with its error.
+-- ARGV: now, transitions_max, tag, error. Reply: DISCARDED | RETRIED | LEASE_LOST
+--@include keys
+--@include clock
+local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
+local tag, failure = ARGV[3], ARGV[4]
+--@include leave
+local job = leased_job(tag)
+if not job then return "LEASE_LOST" end
+local entry = run_times(job, now_ms)
+free_lease(job)
+if succeed(job, now_ms, entry) then return "RETRIED" end
+bury(job, "discard", now_ms, failure, entry)
+return "DISCARDED"

@@ -1,0 +1,11 @@
+-- retry: a running job runs again when it ends, as the job given here (a retry, or what replaces it):
+-- executing -> retryable | available. Until then nothing else changes, so its places stay taken.
+-- ARGV: now, transitions_max, then one job as in shared/spec.lua. Reply: SUCCEEDED | LEASE_LOST
+--@include keys
+local transitions_max = ARGV[2]
+--@include leave
+--@include spec
+local successor, call = bind_job(3)
+if not leased_job(call.lease_tag) then return "LEASE_LOST" end
+announce_successor(successor, call.due_ms, call.payload)
+return "SUCCEEDED"

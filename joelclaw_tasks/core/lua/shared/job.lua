@@ -1,0 +1,32 @@
+-- job: reads the hash of one job, counts jobs by state, and records every move.
+-- Fields: state queue family handler lane gates priority slack_ms rank keep_ms payload trace
+-- admitted_at available_at due_at claims kills retries; while executing: holder claimed_at;
+-- with a successor: next (its spec, JSON) next_payload; when discarded: error discarded_at.
+--@include record
+local JOB_FIELDS = {
+  "state", "queue", "family", "handler", "lane", "gates", "priority", "slack_ms", "rank", "keep_ms",
+  "claims", "kills", "retries", "trace", "available_at", "claimed_at", "holder", "next",
+}
+
+local function read_job(id)
+  local values = redis.call("HMGET", job_key(id), unpack(JOB_FIELDS))
+  if not values[1] then return nil end
+  local job = { id = id }
+  for i, name in ipairs(JOB_FIELDS) do job[name] = values[i] or nil end
+  return job
+end
+
+local function count(job, state, change)
+  local field = job.queue .. "|" .. job.family .. "|" .. job.priority .. "|" .. state
+  redis.call("HINCRBY", counts_key, field, change)
+end
+
+-- Counts and records a move whose other writes the caller has made. `entry` adds fields to the record.
+local function move_job(job, verb, to, now_ms, entry)
+  if job.state then count(job, job.state, -1) end
+  count(job, to, 1)
+  entry.job, entry.family, entry.handler, entry.queue = job.id, job.family, job.handler, job.queue
+  entry.lane, entry.trace, entry.from, entry.to = job.lane, job.trace, entry.from or job.state, to
+  record(verb, now_ms, entry)
+  job.state = to
+end

@@ -1,0 +1,94 @@
+-- leave: how a job stops executing, whatever the reason.
+--@include job
+--@include lanes
+local function set_available(job, rank, now_ms)
+  job.rank = rank
+  redis.call("HSET", job_key(job.id), "state", "available", "rank", rank, "available_at", now_ms)
+  enqueue(job)
+end
+
+-- Waits for a clock. The rank is set when the time comes.
+local function set_waiting(job, state, due_ms)
+  redis.call("HSET", job_key(job.id), "state", state, "due_at", due_ms)
+  redis.call("ZADD", timers_key, due_ms, "job|" .. job.id)
+end
+
+-- Splits a delivery tag and answers the job only while the tag owns it.
+local function leased_job(tag)
+  local id, claims = string.match(tag, "^(.*)#(%d+)$")
+  local job = id and read_job(id)
+  if job and job.state == "executing" and job.claims == claims then return job end
+  return nil
+end
+
+local function free_lease(job)
+  redis.call("ZREM", leases_key(job.holder), job.id)
+  free_gates(job.gates, job.id)
+end
+
+-- A job with a successor becomes it instead of finishing. Answers whether it did.
+local function succeed(job, now_ms, entry)
+  if not job.next then return false end
+  local key, successor = job_key(job.id), cjson.decode(job.next)
+  redis.call("HSET", key, "payload", redis.call("HGET", key, "next_payload"))
+  redis.call("HDEL", key, "next", "next_payload")
+  count(job, "executing", -1)
+  entry.from, job.state = "executing", nil
+  for name, value in pairs(successor) do
+    if name ~= "due_ms" then
+      job[name] = value
+      redis.call("HSET", key, name, value)
+    end
+  end
+  local due_ms = tonumber(successor.due_ms)
+  if due_ms > now_ms then
+    entry.due_at = due_ms
+    set_waiting(job, "retryable", due_ms)
+    move_job(job, "retry", "retryable", now_ms, entry)
+  else
+    set_available(job, now_ms + tonumber(job.slack_ms), now_ms)
+    move_job(job, "retry", "available", now_ms, entry)
+  end
+  return true
+end
+
+local function run_times(job, now_ms)
+  local claimed_at = tonumber(job.claimed_at)
+  return { wait_ms = claimed_at - tonumber(job.available_at), run_ms = now_ms - claimed_at, attempt = job.claims }
+end
+
+-- Finished for good: remembered for keep_ms as a duplicate, without its payload.
+local function forget(job, state, now_ms)
+  local keep_ms = tonumber(job.keep_ms)
+  if keep_ms == 0 then
+    redis.call("DEL", job_key(job.id))
+    return
+  end
+  redis.call("HDEL", job_key(job.id), "payload", "next", "next_payload", "gates")
+  redis.call("HSET", job_key(job.id), "state", state, "finished_at", now_ms)
+  redis.call("PEXPIRE", job_key(job.id), keep_ms)
+end
+
+local function bury(job, verb, now_ms, reason, entry)
+  redis.call("HSET", job_key(job.id), "state", "discarded", "error", reason, "discarded_at", now_ms)
+  redis.call("ZADD", dead_key, now_ms, job.id)
+  entry.reason = string.sub(reason, 1, 200)
+  move_job(job, verb, "discarded", now_ms, entry)
+end
+
+-- Back to its lane with its old rank. `killed`: its worker died under it, which may not go on for ever.
+local function give_back(job, verb, now_ms, killed, max_kills, entry)
+  free_lease(job)
+  if succeed(job, now_ms, entry) then return "RETRIED" end
+  if killed then
+    job.kills = redis.call("HINCRBY", job_key(job.id), "kills", 1)
+    entry.kills = job.kills
+    if job.kills >= max_kills then
+      bury(job, "discard", now_ms, "its worker died under it " .. job.kills .. " times", entry)
+      return "DISCARDED"
+    end
+  end
+  set_available(job, job.rank, now_ms)
+  move_job(job, verb, "available", now_ms, entry)
+  return "RELEASED"
+end

@@ -1,0 +1,21 @@
+-- spec: how one job arrives in ARGV: 16 values, in the order of `Job` in core/store.py.
+local STRIDE = 16
+
+local function bind_job(first)
+  local id, queue, family, handler, lane, gates, priority, slack_ms, due_ms, keep_ms, retries, lease_tag,
+    actor, trace, refusal, payload = unpack(ARGV, first, first + STRIDE - 1)
+  return {
+    id = id, queue = queue, family = family, handler = handler, lane = lane, gates = gates,
+    priority = priority, slack_ms = slack_ms, keep_ms = keep_ms, retries = retries, trace = trace,
+  }, {
+    due_ms = tonumber(due_ms), lease_tag = lease_tag, actor = actor, refusal = refusal, payload = payload,
+  }
+end
+
+-- Remembers what a running job becomes when it ends. Its id and keep_ms stay.
+local function announce_successor(job, due_ms, payload)
+  redis.call("HSET", job_key(job.id), "next_payload", payload, "next", cjson.encode({
+    queue = job.queue, family = job.family, handler = job.handler, lane = job.lane, gates = job.gates,
+    priority = job.priority, slack_ms = job.slack_ms, retries = job.retries, due_ms = due_ms,
+  }))
+end

@@ -1,0 +1,68 @@
+-- timers: everything that waits for a clock, in one sorted set of "kind|name" by due time.
+--@include leave
+local BATCH = 1000
+
+-- Opens a gate for every lane parked there, a batch at a time, so that a million lanes never stop Redis.
+local function unpark_all(gate, now_ms)
+  if unpark(gate, BATCH) == BATCH then redis.call("ZADD", timers_key, now_ms, "unpark|" .. gate) end
+end
+
+-- A changed limit: whatever waits at the gate, or at one keyed below it, looks again, a batch at a time;
+-- claim parks it anew where it must.
+local function reopen(gate, after, now_ms)
+  local low = after == "" and "[" .. gate or "(" .. after
+  local found = redis.call("ZRANGEBYLEX", parked_gates_key, low, "[" .. gate .. "=\255", "LIMIT", 0, BATCH)
+  for _, shut in ipairs(found) do
+    if shut == gate or string.sub(shut, 1, #gate + 1) == gate .. "=" then unpark_all(shut, now_ms) end
+  end
+  if #found == BATCH then redis.call("ZADD", timers_key, now_ms, "reopen|" .. gate .. "\n" .. found[BATCH]) end
+end
+
+-- Everything that a lost holder held goes back, a batch at a time.
+local function expire_holder(holder, now_ms, max_kills, reason)
+  local ids = redis.call("ZRANGE", leases_key(holder), 0, 99)
+  for _, id in ipairs(ids) do
+    local job = read_job(id)
+    local entry = run_times(job, now_ms)
+    entry.reason, entry.holder = reason, holder
+    give_back(job, "expire", now_ms, true, max_kills, entry)
+  end
+  if redis.call("EXISTS", leases_key(holder)) == 1 then
+    redis.call("ZADD", timers_key, now_ms, "lease|" .. holder)
+  else
+    redis.call("ZREM", timers_key, "lease|" .. holder)
+    redis.call("HDEL", holders_key, holder)
+  end
+  return #ids
+end
+
+local ON_DUE = {
+  job = function(id, now_ms, due_ms)
+    local job = read_job(id)
+    if not job then return end
+    set_available(job, due_ms + tonumber(job.slack_ms), due_ms)
+    move_job(job, "stage", "available", now_ms, {})
+  end,
+  pause = function(gate, now_ms)
+    redis.call("HDEL", pauses_key, gate)
+    record("resume", now_ms, { gate = gate, actor = "expiry" })
+    unpark_all(gate, now_ms)
+  end,
+  unpark = function(gate, now_ms) unpark_all(gate, now_ms) end,
+  reopen = function(name, now_ms)
+    local gate, after = string.match(name, "^(.-)\n(.*)$")
+    reopen(gate, after, now_ms)
+  end,
+  lease = function(holder, now_ms, _, max_kills) expire_holder(holder, now_ms, max_kills, "lease expired") end,
+}
+
+-- Fires what is due, at most 100 a call. Answers when the next timer is due, or nil.
+local function fire_timers(now_ms, max_kills)
+  local due = redis.call("ZRANGEBYSCORE", timers_key, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, 100)
+  for i = 1, #due, 2 do
+    local kind, name = string.match(due[i], "^(%a+)|(.*)$")
+    redis.call("ZREM", timers_key, due[i])
+    ON_DUE[kind](name, now_ms, tonumber(due[i + 1]), max_kills)
+  end
+  return redis.call("ZRANGE", timers_key, 0, 0, "WITHSCORES")[2]
+end

@@ -1,0 +1,92 @@
+"""The state machine of a job: states, verbs and every legal move between them.
+
+TRANSITIONS is the contract. Each verb is one Lua file (or, for `stage`, a shared include that
+`claim` runs), one method of `Store`, one word in the transitions stream. The docs draw their
+chart from this table, and tests hold Lua and table together.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a job is in its life (Oban's words)."""
+
+    SCHEDULED = "scheduled"  # waits for a clock
+    HELD = "held"  # waits for a score
+    AVAILABLE = "available"  # in a lane: may start as soon as its gates are open
+    EXECUTING = "executing"  # leased to a worker
+    RETRYABLE = "retryable"  # failed or asked to run again later: waits for a clock
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    DISCARDED = "discarded"  # dead letter: kept, with its failure, until a person decides
+
+
+class Verb(StrEnum):
+    """What can be done to a job or to a gate."""
+
+    ADMIT = "admit"
+    STAGE = "stage"
+    CLAIM = "claim"
+    RENEW = "renew"
+    COMPLETE = "complete"
+    RETRY = "retry"
+    RELEASE = "release"
+    EXPIRE = "expire"
+    DISCARD = "discard"
+    CANCEL = "cancel"
+    REVIVE = "revive"
+    PAUSE = "pause"
+    RESUME = "resume"
+    LIMIT = "limit"
+
+
+class Word(StrEnum):
+    """Every word that a script may answer. A word missing on either side fails a test."""
+
+    ADMITTED = "ADMITTED"  # in its lane
+    SCHEDULED = "SCHEDULED"  # waits for its time
+    DUPLICATE = "DUPLICATE"  # a job with this id is known: nothing changed
+    REFUSED = "REFUSED"  # kept in the dead letter with a reason: it could never run
+    SUCCEEDED = "SUCCEEDED"  # the running job goes on as this newer message when it ends
+    LEASE_LOST = "LEASE_LOST"  # the tag no longer owns the job: nothing changed
+    COMPLETED = "COMPLETED"
+    RETRIED = "RETRIED"  # ended, and runs again as its successor
+    RELEASED = "RELEASED"
+    DISCARDED = "DISCARDED"
+    CANCELLED = "CANCELLED"
+    REVIVED = "REVIVED"
+    MISSING = "MISSING"  # no job has this id
+    WRONG_STATE = "WRONG_STATE"  # the verb does not apply: nothing changed
+    PAUSED = "PAUSED"
+    RESUMED = "RESUMED"
+    NOT_PAUSED = "NOT_PAUSED"
+    LIMITED = "LIMITED"
+
+
+#: States in which a job waits for something.
+WAITING = frozenset({State.SCHEDULED, State.HELD, State.AVAILABLE, State.RETRYABLE})
+#: States that a job leaves only by a person's decision, or never.
+FINAL = frozenset({State.COMPLETED, State.CANCELLED, State.DISCARDED})
+
+#: (from, verb, to). None: the job does not exist yet.
+TRANSITIONS: tuple[tuple[State | None, Verb, State], ...] = (
+    (None, Verb.ADMIT, State.AVAILABLE),
+    (None, Verb.ADMIT, State.SCHEDULED),
+    (None, Verb.ADMIT, State.DISCARDED),
+    (State.SCHEDULED, Verb.STAGE, State.AVAILABLE),
+    (State.RETRYABLE, Verb.STAGE, State.AVAILABLE),
+    (State.AVAILABLE, Verb.CLAIM, State.EXECUTING),
+    (State.EXECUTING, Verb.RENEW, State.EXECUTING),
+    (State.EXECUTING, Verb.COMPLETE, State.COMPLETED),
+    (State.EXECUTING, Verb.RETRY, State.RETRYABLE),
+    (State.EXECUTING, Verb.RETRY, State.AVAILABLE),
+    (State.EXECUTING, Verb.RELEASE, State.AVAILABLE),
+    (State.EXECUTING, Verb.EXPIRE, State.AVAILABLE),
+    (State.EXECUTING, Verb.DISCARD, State.DISCARDED),
+    (State.SCHEDULED, Verb.CANCEL, State.CANCELLED),
+    (State.AVAILABLE, Verb.CANCEL, State.CANCELLED),
+    (State.RETRYABLE, Verb.CANCEL, State.CANCELLED),
+    (State.DISCARDED, Verb.REVIVE, State.AVAILABLE),
+)

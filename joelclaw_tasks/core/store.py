@@ -1,0 +1,345 @@
+"""Store: every verb of the deterministic core, as one Lua script each.
+
+Methods build arguments, call a script and read its reply: no decision is made here. Time is
+Redis's own unless `now_ms` is given. All calls raise CoreUnreachable when Redis does not answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.retry import Retry
+
+from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.core.scripts import load_source, script_names
+from joelclaw_tasks.core.states import Word
+from joelclaw_tasks.errors import CoreUnreachable, ScriptDrift
+from joelclaw_tasks.settings import Settings
+
+_SOURCES = {name: load_source(name) for name in script_names()}
+_SHAS = {name: hashlib.sha1(source.encode()).hexdigest() for name, source in _SOURCES.items()}  # noqa: S324
+_WORDS = {word.encode(): word for word in Word}
+
+
+@dataclass(slots=True)
+class Job:
+    """One unit of work, as a producer hands it over. `payload` is the message that a worker receives.
+
+    `lane` names the jobs that pass the same `gates`, in order of rank. `due_ms` is the epoch
+    millisecond before which it must not start (0: at once); `keep_ms` is how long it is remembered
+    as a duplicate after it finished (0: not at all). `lease_tag` is set when a running job hands over
+    its own successor. `refusal`, when set, sends it to the dead letter with this reason.
+    """
+
+    id: str
+    queue: str
+    family: str
+    handler: str
+    lane: str
+    payload: str | bytes
+    gates: tuple[str, ...] = ()
+    priority: int = 2
+    slack_ms: int = 0
+    due_ms: int = 0
+    keep_ms: int = 0
+    retries: int = 0
+    lease_tag: str = ""
+    actor: str = ""
+    trace: str = ""
+    refusal: str = ""
+
+    def args(self) -> tuple[str | bytes | int, ...]:
+        """The 16 values of shared/spec.lua."""
+        return (
+            self.id, self.queue, self.family, self.handler, self.lane, "\n".join(self.gates), self.priority,
+            self.slack_ms, self.due_ms, self.keep_ms, self.retries, self.lease_tag, self.actor, self.trace,
+            self.refusal, self.payload,
+        )  # fmt: skip
+
+
+class Claimed(NamedTuple):
+    """A job under a lease. `tag` is its delivery tag: every later verb must name it."""
+
+    tag: str
+    queue: str
+    payload: bytes
+    kills: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim. `next_due_ms` is when the next timer is due, None without one."""
+
+    jobs: list[Claimed]
+    more: bool = False
+    inbox: bool = False
+    next_due_ms: int | None = None
+
+
+class Store:
+    """The verbs. `client` answers bytes and must not repeat commands by itself where noted."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        *,
+        lease_ms: int = 15_000,
+        max_kills: int = 3,
+        transitions_max: int = 100_000,
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
+        self.client = client
+        self.keys = keys
+        self.lease_ms = lease_ms
+        self.max_kills = max_kills
+        self.transitions_max = transitions_max
+        self._now_ms = now_ms
+
+    @classmethod
+    def connect(cls, settings: Settings, **options: Any) -> Store:
+        """A store on the Redis of the settings, with short timeouts. Raises CoreUnreachable."""
+        if not settings.redis_url:
+            raise CoreUnreachable("no Redis is known: no fleet is running here and REDIS_URL is not set")
+        client = redis.Redis.from_url(
+            settings.redis_url,
+            socket_timeout=5,
+            socket_connect_timeout=2,
+            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
+        )
+        return cls(
+            client,
+            Keys(settings.key_prefix),
+            lease_ms=settings.lease_ms,
+            max_kills=settings.max_kills,
+            transitions_max=settings.transitions_max,
+            **options,
+        )
+
+    # -- jobs ---------------------------------------------------------------------------------
+
+    def admit(self, jobs: Sequence[Job]) -> list[Word]:
+        """Nothing -> available or scheduled: all of the jobs, in one atomic step.
+
+        Answers ADMITTED, SCHEDULED, REFUSED, DUPLICATE or SUCCEEDED for each job. Safe to repeat: a
+        job that is known by its id is a duplicate.
+        """
+        return _words(self._call("admit", self._admit_args(jobs)))
+
+    def admit_many(self, batches: Iterable[Sequence[Job]]) -> list[list[Word]]:
+        """`admit` for each batch, all in one round trip; each batch is atomic by itself."""
+        commands = [("admit", self._admit_args(jobs)) for jobs in batches]
+        return [_words(reply) for reply in self._call_all(commands)]
+
+    def retry(self, successor: Job) -> Word:
+        """A running job (`successor.lease_tag`) goes on as this job when it ends. SUCCEEDED or LEASE_LOST."""
+        return _word(self._call("retry", [*self._head(), *successor.args()]))
+
+    def claim(
+        self,
+        queues: Sequence[str],
+        most: int,
+        holder: str,
+        inboxes: Sequence[tuple[str, str]] = (),
+    ) -> Claim:
+        """Available -> executing: up to `most` jobs of the best ranks over all `queues`, under leases.
+
+        `inboxes` pairs a queue with a list of stock producers to drain into its inbox. A claim whose
+        reply is lost must not be repeated: call `held_by` and `release` what is not known.
+        """
+        keys, args = self._claim_args(queues, most, holder, inboxes)
+        return _claim(self._call("claim", args, keys))
+
+    def settle(
+        self,
+        tags: Sequence[str],
+        queues: Sequence[str] = (),
+        most: int = 0,
+        holder: str = "",
+        inboxes: Sequence[tuple[str, str]] = (),
+    ) -> tuple[list[Word], Claim]:
+        """`complete` the tags and `claim` again, in one round trip."""
+        commands: list[tuple[str, list[Any]]] = []
+        keys: list[list[str]] = []
+        if tags:
+            commands.append(("complete", [*self._head(), *tags]))
+            keys.append([])
+        if most:
+            claim_keys, args = self._claim_args(queues, most, holder, inboxes)
+            commands.append(("claim", args))
+            keys.append(claim_keys)
+        replies = self._call_all(commands, keys)
+        words = _words(replies[0]) if tags else []
+        return words, _claim(replies[-1]) if most else Claim([])
+
+    def complete(self, tags: Sequence[str]) -> list[Word]:
+        """Executing -> completed. COMPLETED, RETRIED (it had a successor) or LEASE_LOST for each tag."""
+        return _words(self._call("complete", [*self._head(), *tags])) if tags else []
+
+    def release(self, tags: Sequence[str], *, reason: str = "", killed: bool = False) -> list[Word]:
+        """Executing -> available with the old rank. `killed` counts towards `max_kills`."""
+        args = [*self._head(), self.max_kills, int(killed), reason, *tags]
+        return _words(self._call("release", args)) if tags else []
+
+    def discard(self, tag: str, error: str) -> Word:
+        """Executing -> discarded: to the dead letter, with its error."""
+        return _word(self._call("discard", [*self._head(), tag, error]))
+
+    def cancel(self, ids: Sequence[str], *, actor: str, reason: str) -> list[Word]:
+        """Waiting -> cancelled. CANCELLED, MISSING or WRONG_STATE (it runs, or is over) for each id."""
+        return _words(self._call("cancel", [*self._head(), actor, reason, *ids])) if ids else []
+
+    def revive(self, ids: Sequence[str], *, actor: str, reason: str) -> list[Word]:
+        """Discarded -> available. REVIVED, MISSING or WRONG_STATE for each id."""
+        return _words(self._call("revive", [*self._head(), actor, reason, *ids])) if ids else []
+
+    # -- holders ------------------------------------------------------------------------------
+
+    def renew(self, holder: str, record: dict[str, Any]) -> int:
+        """Keep all leases of a holder for another `lease_ms`; answers how many it has."""
+        args = [*self._head(), self.max_kills, self.lease_ms, holder, json.dumps(record)]
+        return int(self._call("renew", args))
+
+    def expire(self, holders: Sequence[str], *, reason: str) -> int:
+        """Take all jobs of dead holders back, now; answers how many."""
+        args = [*self._head(), self.max_kills, reason, *holders]
+        return int(self._call("expire", args)) if holders else 0
+
+    def holders(self) -> dict[str, dict[str, Any]]:
+        """Every known holder and its record."""
+        found = self._ask(lambda: self.client.hgetall(self.keys.holders))
+        return {name.decode(): json.loads(record) for name, record in found.items()}
+
+    def held_by(self, holder: str) -> list[str]:
+        """The delivery tags that a holder owns now."""
+        ids = self._ask(lambda: self.client.zrange(self.keys.leases(holder), 0, -1))
+        pipe = self.client.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hget(self.keys.job(job_id.decode()), "claims")
+        claims = self._ask(pipe.execute)
+        return [f"{job_id.decode()}#{n.decode()}" for job_id, n in zip(ids, claims, strict=True) if n]
+
+    # -- gates --------------------------------------------------------------------------------
+
+    def pause(self, gate: str, *, actor: str, reason: str, ttl_ms: int = 0) -> dict[str, Any]:
+        """Shut a gate, for `ttl_ms` or (0) until resumed; answers the record. Last writer wins."""
+        _, record = self._call("pause", [*self._head(), gate, ttl_ms, actor, reason])
+        return dict(json.loads(record))
+
+    def resume(self, gate: str, *, actor: str, reason: str = "") -> dict[str, Any] | None:
+        """Open a paused gate; answers the record that it had, or None when it was not paused."""
+        word, record = self._call("resume", [*self._head(), gate, actor, reason])
+        return dict(json.loads(record)) if _word(word) is Word.RESUMED else None
+
+    def limit(self, limits: dict[str, int | None], *, actor: str, reason: str) -> int:
+        """Set how many jobs may pass each gate at once (None: any number); answers how many changed."""
+        pairs = [part for gate, most in limits.items() for part in (gate, "" if most is None else most)]
+        _, changed = self._call("limit", [*self._head(), actor, reason, *pairs]) if pairs else (None, 0)
+        return int(changed)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def load_scripts(self) -> None:
+        """Load every script into Redis (after a restart or SCRIPT FLUSH this happens by itself)."""
+        pipe = self.client.pipeline(transaction=False)
+        for source in _SOURCES.values():
+            pipe.script_load(source)
+        self._ask(pipe.execute)
+
+    def admit_command(self, jobs: Sequence[Job]) -> tuple[str, int, str, list[Any]]:
+        """What to send as EVALSHA for an `admit` inside somebody else's pipeline: sha, keys, key, args."""
+        return _SHAS["admit"], 1, self.keys.prefix, self._admit_args(jobs)
+
+    def _head(self) -> list[Any]:
+        return ["" if self._now_ms is None else self._now_ms(), self.transitions_max]
+
+    def _admit_args(self, jobs: Sequence[Job]) -> list[Any]:
+        args = self._head()
+        for job in jobs:
+            args.extend(job.args())
+        return args
+
+    def _claim_args(
+        self, queues: Sequence[str], most: int, holder: str, inboxes: Sequence[tuple[str, str]]
+    ) -> tuple[list[str], list[Any]]:
+        args = [
+            *self._head(), self.max_kills, self.lease_ms, holder, most, len(queues), *queues,
+            *(queue for queue, _ in inboxes),
+        ]  # fmt: skip
+        return [key for _, key in inboxes], args
+
+    def _call(self, name: str, args: list[Any], keys: Sequence[str] = ()) -> Any:
+        command = (_SHAS[name], 1 + len(keys), self.keys.prefix, *keys, *args)
+        try:
+            return self._ask(lambda: self.client.evalsha(*command))
+        except redis.exceptions.NoScriptError:
+            self.load_scripts()
+            return self._ask(lambda: self.client.evalsha(*command))
+
+    def _call_all(self, commands: list[tuple[str, list[Any]]], keys: list[list[str]] | None = None) -> list[Any]:
+        """Several scripts in one round trip; the ones that Redis has forgotten are loaded and run again."""
+        if not commands:
+            return []
+        keys = keys or [[] for _ in commands]
+        sent = [
+            (_SHAS[name], 1 + len(more), self.keys.prefix, *more, *args)
+            for (name, args), more in zip(commands, keys, strict=True)
+        ]
+        replies = self._run_all(sent)
+        forgotten = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+        if forgotten:
+            self.load_scripts()
+            for i, reply in zip(forgotten, self._run_all([sent[i] for i in forgotten]), strict=True):
+                replies[i] = reply
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def _run_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        pipe = self.client.pipeline(transaction=False)
+        for command in commands:
+            pipe.evalsha(*command)
+        return list(self._ask(lambda: pipe.execute(raise_on_error=False)))
+
+    @staticmethod
+    def _ask(call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+            raise CoreUnreachable(f"Redis does not answer: {type(error).__name__}") from error
+
+
+def single_shot_retry() -> Retry:
+    """For clients that claim: a command is never repeated behind the caller's back."""
+    return Retry(NoBackoff(), 0)
+
+
+def _word(reply: bytes) -> Word:
+    try:
+        return _WORDS[reply]
+    except KeyError:
+        raise ScriptDrift(f"a script answered {reply!r}") from None
+
+
+def _words(reply: list[bytes]) -> list[Word]:
+    return [_word(word) for word in reply]
+
+
+def _claim(reply: list[Any]) -> Claim:
+    more, inbox, next_due, *jobs = reply
+    return Claim(
+        [
+            Claimed(jobs[i].decode(), jobs[i + 1].decode(), jobs[i + 2], int(jobs[i + 3]))
+            for i in range(0, len(jobs), 4)
+        ],
+        more=bool(more),
+        inbox=bool(inbox),
+        next_due_ms=int(float(next_due)) if next_due else None,
+    )
