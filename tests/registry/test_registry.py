@@ -69,6 +69,13 @@ def test_the_version_ignores_order_whitespace_and_written_out_defaults(directory
     assert version == directory.load().version
 
 
+def test_the_version_ignores_the_order_in_which_events_are_given(directory: RegistryDirectory) -> None:
+    registry = two_events(directory)
+    turned = Registry(reversed(registry.events.values()), registry.resources)
+    assert registry.version == turned.version
+    assert list(registry.events) == list(turned.events)
+
+
 @pytest.mark.parametrize(
     "change", [{"priority": "P0"}, {"protected": True}, {"handlers": [a_handler(concurrency=[{"limit": 3}])]}]
 )
