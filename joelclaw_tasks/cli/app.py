@@ -92,12 +92,22 @@ def run(arguments: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     asked = "--json" in arguments
     invocations.begin(Invocation(as_json=asked or not sys.stdout.isatty(), debug="--debug" in arguments))
+    foreign = [each for each in arguments if not _is_text(each)]
     try:
+        if foreign:
+            raise usage(
+                f"not UTF-8: {ascii(foreign[0])}", fix="Set a UTF-8 locale, or pass the value in a file."
+            )
         return int(get_command(app)(arguments, prog_name="joelclaw", standalone_mode=False) or 0)
     except typer.TyperException as error:
         return report(_usage_error(error))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - everything becomes an envelope
         return report(error)
+
+
+def _is_text(argument: str) -> bool:
+    # Bytes of the command line that are not UTF-8 arrive as lone surrogates, which Redis cannot take.
+    return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _usage_error(error: Any) -> Exception:

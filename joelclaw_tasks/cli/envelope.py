@@ -162,13 +162,14 @@ def failed(command: str, failure: Failure) -> dict[str, Any]:
     }
 
 
-def to_json(value: Any) -> str:
-    """Pretty JSON that every strict parser reads and every terminal survives: ASCII only.
+def to_json(value: Any, *, one_line: bool = False) -> str:
+    """JSON, pretty or in one line, that every strict parser reads and every terminal survives: ASCII only.
 
     NaN and infinities become null, lone surrogates the text of their escape, and whatever
     JSON cannot say becomes text.
     """
-    return json.dumps(_jsonable(value, 0), indent=2, ensure_ascii=True, allow_nan=False)
+    indent = None if one_line else 2
+    return json.dumps(_jsonable(value, 0), indent=indent, ensure_ascii=True, allow_nan=False)
 
 
 def without_passwords(text: str) -> str:

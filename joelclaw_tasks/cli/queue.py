@@ -92,11 +92,12 @@ def pause(
     """Hold back a family, handler or queue: nothing of it starts until it is resumed."""
     if no_ttl and ttl is not None:
         raise usage("--ttl and --no-ttl exclude each other", fix="Give one of --ttl and --no-ttl.")
-    ttl_ms = None if no_ttl else parse_ttl_ms(ttl if ttl is not None else _DEFAULT_TTL)
+    by = _actor(actor)
+    ttl_ms = 0 if no_ttl else parse_ttl_ms(ttl if ttl is not None else _DEFAULT_TTL)
     store = _store()
     resolved = resolve_gate(gate, current().settings(), store.snapshot())
-    record = store.pause(resolved, actor=_actor(actor), reason=reason, ttl_ms=ttl_ms)
-    until = f"for {duration(ttl_ms)}" if ttl_ms is not None else "until it is resumed"
+    record = store.pause(resolved, actor=by, reason=reason, ttl_ms=ttl_ms)
+    until = f"for {duration(ttl_ms)}" if ttl_ms else "until it is resumed"
     actions = (NextAction(_resume_command(resolved), "let it go again"), _DEPTH, _LIST)
     return Outcome(
         {"gate": resolved, "pause": record},
@@ -113,12 +114,13 @@ def resume(
     actor: Actor = None,
 ) -> Outcome:
     """Let a paused family, handler or queue go again."""
+    by = _actor(actor)
     store = _store()
     snapshot = store.snapshot()
     resolved = gate_among(gate, [each["gate"] for each in snapshot["pauses"]])
     if resolved is None:
         resolved = resolve_gate(gate, current().settings(), snapshot)
-    previous = store.resume(resolved, actor=_actor(actor), reason=reason)
+    previous = store.resume(resolved, actor=by, reason=reason)
     if previous is None:
         raise CommandFailed(
             f"{resolved} is not paused",

@@ -85,8 +85,8 @@ def _families(console: Console, families: Sequence[Mapping[str, Any]]) -> None:
 def _pauses(console: Console, pauses: Sequence[Mapping[str, Any]], now_ms: int) -> None:
     listing = table("paused", "by", "reason", "ends in", numeric=("ends in",))
     for pause in pauses:
-        expires_at_ms = pause.get("expires_at_ms")
-        ends = "when resumed" if expires_at_ms is None else duration(max(0, int(expires_at_ms) - now_ms))
+        expires_at = pause.get("expires_at")
+        ends = "when resumed" if expires_at is None else duration(max(0, int(expires_at) - now_ms))
         listing.add_row(
             text(pause["gate"], "yellow"), text(pause.get("actor") or "-"),
             text(pause.get("reason") or "-"), text(ends),
@@ -120,7 +120,7 @@ def _readable(name: str, value: object) -> str:
         return str(value)
     if name == "priority":
         return _priority(value)
-    if name.endswith("_at_ms") and value > 0:
+    if name.endswith(("_at", "_at_ms")) and value > 0:
         return f"{datetime.fromtimestamp(value / 1_000, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
     if name.endswith("_ms") and name != "rank_ms":
         return duration(value)

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def show_outcome(invocation: Invocation, outcome: Outcome) -> None:
-    """Draw a success on stdout, as the envelope or for people."""
+def show_outcome(invocation: Invocation, outcome: Outcome, *, one_line: bool = False) -> None:
+    """Draw a success on stdout, as the envelope or for people.
+
+    `one_line` is for a command that goes on running: its reader waits for a line.
+    """
     envelope = succeeded(invocation.command, outcome)
     _carry_home(invocation, envelope)
     if invocation.as_json:
-        write(to_json(envelope))
+        write(to_json(envelope, one_line=one_line))
         return
     console = console_of("stdout")
     if outcome.view is not None:

@@ -1,0 +1,152 @@
+"""The command line as a process: piped, and on a pseudo-terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.rules import check_envelope
+from tests.conftest import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = [sys.executable, "-m", "joelclaw_tasks.cli.app"]
+
+
+@dataclass(frozen=True)
+class Piped:
+    """What a run left behind; `envelope` is stdout, which was checked against the rules."""
+
+    code: int
+    envelope: dict[str, Any]
+    stderr: str
+
+    @property
+    def result(self) -> Any:
+        assert self.envelope["ok"], self.envelope
+        return self.envelope["result"]
+
+    @property
+    def error(self) -> dict[str, Any]:
+        assert not self.envelope["ok"], self.envelope
+        return self.envelope["error"]
+
+    @property
+    def next_commands(self) -> list[str]:
+        return [action["command"] for action in self.envelope["next_actions"]]
+
+
+@dataclass(frozen=True)
+class OnTerminal:
+    """What a person saw on the terminal, and what went to stderr."""
+
+    code: int
+    screen: str
+    stderr: str
+
+
+class JoelclawProcess:
+    """Runs `joelclaw` with an environment of its own."""
+
+    def __init__(self, home: Path, redis_url: str | None) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("JOELCLAW_")}
+        kept.pop("REDIS_URL", None)
+        self.env = kept | {
+            "PYTHONPATH": str(ROOT),
+            "JOELCLAW_HOME": str(home),
+            "USER": "joel",
+            "COLUMNS": "120",
+        }
+        if redis_url is not None:
+            self.env["REDIS_URL"] = redis_url
+        self.home = home
+
+    def raw(self, *arguments: str | bytes, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [*PROGRAM, *arguments], input=stdin, env=self.env, cwd=self.home, capture_output=True, check=False
+        )
+
+    def __call__(self, *arguments: str | bytes, stdin: bytes | str = b"") -> Piped:
+        stdin = stdin.encode("utf-8", "surrogatepass") if isinstance(stdin, str) else stdin
+        done = self.raw(*arguments, stdin=stdin)
+        assert done.stdout, done.stderr.decode()
+        assert done.stdout.isascii()
+        envelope = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} was printed"))
+        check_envelope(envelope)
+        return Piped(done.returncode, envelope, done.stderr.decode())
+
+    def on_terminal(self, *arguments: str) -> OnTerminal:
+        screen_end, program_end = pty.openpty()
+        env = self.env | {"TERM": "xterm-256color", "NO_COLOR": "1"}
+        process = subprocess.Popen(
+            [*PROGRAM, *arguments], stdin=subprocess.DEVNULL, stdout=program_end, stderr=subprocess.PIPE,
+            env=env, cwd=self.home,
+        )  # fmt: skip
+        os.close(program_end)
+        seen = b""
+        while select.select([screen_end], [], [], 20)[0]:
+            try:
+                piece = os.read(screen_end, 65_536)
+            except OSError:  # Linux says EIO when the program has closed its end
+                break
+            if not piece:
+                break
+            seen += piece
+        os.close(screen_end)
+        _, stderr = process.communicate(timeout=20)
+        screen = re.sub(r"\x1b\[[\d;]*m", "", seen.decode()).replace("\r\n", "\n")  # without styles
+        return OnTerminal(process.returncode, screen, stderr.decode())
+
+    def interrupted(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """Start a command that waits for stdin, wait until it does, and press Ctrl-C."""
+        with subprocess.Popen(
+            [*PROGRAM, *arguments], env=self.env, cwd=self.home,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stdin is not None
+            process.stdin.write(b"{")
+            process.stdin.flush()
+            pipe = process.stdin.fileno()
+            wait_until(lambda: bytes_unread(pipe) == 0, "the command has begun to read its stdin")
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=20)
+        return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+
+def bytes_unread(pipe: int) -> int:
+    """How many bytes the other end of a pipe has not read yet."""
+    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0])
+
+
+@pytest.fixture
+def joelclaw(tmp_path: Path, redis_url: str) -> JoelclawProcess:
+    """`joelclaw` against an empty Redis."""
+    return JoelclawProcess(tmp_path, redis_url)
+
+
+@pytest.fixture
+def joelclaw_offline(tmp_path: Path) -> JoelclawProcess:
+    """`joelclaw` that knows no Redis at all."""
+    return JoelclawProcess(tmp_path, None)
+
+
+@pytest.fixture
+def store(redis_url: str) -> Any:
+    """The core that the commands speak to."""
+    from joelclaw_tasks.core.store import Store
+    from joelclaw_tasks.settings import Settings
+
+    return Store.connect(Settings(redis_url=redis_url))
