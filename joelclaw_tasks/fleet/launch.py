@@ -1,0 +1,144 @@
+"""launch: bring a whole fleet up on this machine, and down again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from joelclaw_tasks.fleet.child import View
+from joelclaw_tasks.fleet.home import FleetHome
+from joelclaw_tasks.fleet.leftovers import end_leftovers
+from joelclaw_tasks.fleet.process_spec import ProcessSpec, reachable
+from joelclaw_tasks.fleet.processes import fleet_processes
+from joelclaw_tasks.fleet.redis_policy import require_safe, without_password
+from joelclaw_tasks.fleet.redis_server import prepare
+from joelclaw_tasks.fleet.supervisor import Patience, Supervisor
+from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class FleetUrls:
+    """Where a fleet can be reached. `redis_url` holds the password: it is not part of the repr."""
+
+    home: str
+    redis_url: str
+    ingress_url: str
+    flower_url: str | None
+    pid: int
+    started_at: str
+
+    def __repr__(self) -> str:
+        return f"FleetUrls({without_password(self.redis_url)}, {self.ingress_url}, {self.flower_url})"
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON form, password included: for files of mode 0600 and for who asked for it."""
+        return asdict(self)
+
+
+def launch(
+    home: Path | None = None,
+    *,
+    ingress_port: int | None = None,
+    with_flower: bool = True,
+    view: View,
+    on_ready: Callable[[FleetUrls], None],
+    env: Mapping[str, str] | None = None,
+    patience: Patience | None = None,
+) -> bool:
+    """Run the fleet until SIGINT or SIGTERM; True when it stopped cleanly.
+
+    `home` None: JOELCLAW_HOME. `ingress_port` None: the setting, 0: a free one. Raises FleetError
+    (a fleet runs there already, no Redis to be had, a process that does not start), SettingsError,
+    RegistryError, CoreUnreachable or UnsafeRedis (a given REDIS_URL); nothing is left running then.
+    """
+    env = dict(os.environ if env is None else env)
+    place = FleetHome(Settings.load(env, home=home).home)
+    with place.hold():
+        for name in end_leftovers(place.record_file):
+            view.event(name, "left over from a fleet that was killed; ended")
+        place.forget_state()  # before the settings are read: a dead fleet's URL must not win over ours
+        settings = Settings.load(env, home=place.path, ingress_port=ingress_port)
+        Registry.load(settings.registry_dir)
+        embedded = None
+        wanted = {"ingress": settings.ingress_port}
+        if with_flower:
+            wanted["flower"] = settings.flower_port
+        if settings.redis_url is None:
+            ports = place.choose_ports({"redis": 0, **wanted})
+            embedded = prepare(place.redis_dir, ports["redis"])
+            redis_url = embedded.url
+        else:
+            redis_url = settings.redis_url
+            _judge(redis_url, view)
+            ports = place.choose_ports(wanted)
+        urls = FleetUrls(
+            home=str(place.path),
+            redis_url=redis_url,
+            ingress_url=f"http://{reachable(settings.ingress_host)}:{ports['ingress']}",
+            flower_url=f"http://127.0.0.1:{ports['flower']}" if with_flower else None,
+            pid=os.getpid(),
+            started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        specs = fleet_processes(
+            redis=embedded,
+            ingress_host=settings.ingress_host,
+            ingress_port=ports["ingress"],
+            flower_port=ports.get("flower"),
+            state_dir=place.path,
+        )
+        env |= {"REDIS_URL": redis_url, "JOELCLAW_HOME": str(place.path), "PYTHONUNBUFFERED": "1"}
+        return asyncio.run(_run(place, urls, specs, env=env, view=view, on_ready=on_ready, patience=patience))
+
+
+def _judge(redis_url: str, view: View) -> None:
+    if not require_safe(redis_url).append_only:
+        view.event("redis", "WARNING: its append-only file is off: what it accepted is lost when it stops")
+
+
+async def _run(
+    place: FleetHome,
+    urls: FleetUrls,
+    specs: Sequence[ProcessSpec],
+    *,
+    env: Mapping[str, str],
+    view: View,
+    on_ready: Callable[[FleetUrls], None],
+    patience: Patience | None,
+) -> bool:
+    """Supervise the processes, and keep fleet.json true from ready to stop."""
+    ready = False
+
+    def publish() -> None:
+        if ready:
+            running = {
+                child.spec.name: {"pid": child.pid, "port": child.spec.port, "restarts": child.restarts}
+                for child in supervisor.children
+            }
+            place.write_state({**urls.to_wire(), "processes": running})
+
+    def announce() -> None:
+        nonlocal ready
+        ready = True
+        publish()
+        on_ready(urls)
+
+    supervisor = Supervisor(
+        specs,
+        logs_dir=place.logs_dir,
+        record_file=place.record_file,
+        env=env,
+        view=view,
+        on_change=publish,
+        patience=patience,
+    )
+    try:
+        return await supervisor.run(announce)
+    finally:
+        ready = False
+        place.forget_state()

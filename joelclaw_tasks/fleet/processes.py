@@ -1,0 +1,88 @@
+"""The processes of the fleet: redis, two workers, beat, ingress and Flower."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from joelclaw_tasks.fleet.process_spec import ProcessSpec, http_ok, redis_answers
+from joelclaw_tasks.fleet.redis_server import EmbeddedRedis
+
+REDIS, WORKERS, DOORS = 0, 1, 2
+#: CPU and files in processes, network in threads.
+_WORKERS = {"default": ("prefork", 2), "io": ("threads", 8)}
+
+
+def fleet_processes(
+    *,
+    redis: EmbeddedRedis | None,
+    ingress_port: int,
+    flower_port: int | None,
+    state_dir: Path,
+    ingress_host: str = "127.0.0.1",
+) -> list[ProcessSpec]:
+    """Every process, in the order in which a person reads them.
+
+    `redis` None: the server is someone else's. `flower_port` None: no Flower. The doors
+    (ingress, beat, Flower) stop before the workers, the workers before Redis.
+    """
+    specs = [] if redis is None else [_redis(redis)]
+    specs += [_worker(queue, pool, size) for queue, (pool, size) in _WORKERS.items()]
+    specs.append(
+        ProcessSpec(
+            "beat",
+            _celery("beat", "-S", "joelclaw_tasks.broker.beat:Scheduler", "--loglevel", "INFO",
+                    "--pidfile=", "-s", str(state_dir / "beat-schedule")),
+            stage=DOORS,
+            ready_line=r"beat: Starting\.\.\.",
+        )
+    )  # fmt: skip
+    specs.append(
+        ProcessSpec(
+            "ingress",
+            (sys.executable, "-m", "uvicorn", "joelclaw_tasks.ingress.app:app", "--host", ingress_host,
+             "--port", str(ingress_port), "--no-access-log"),
+            stage=DOORS,
+            probe=http_ok(ingress_port, "/healthz", ingress_host),
+            port=ingress_port,
+        )
+    )  # fmt: skip
+    if flower_port is not None:
+        specs.append(
+            ProcessSpec(
+                "flower",
+                _celery("flower", "--address=127.0.0.1", f"--port={flower_port}"),
+                stage=DOORS,
+                probe=http_ok(flower_port, "/healthcheck"),
+                port=flower_port,
+            )
+        )
+    return specs
+
+
+def _redis(redis: EmbeddedRedis) -> ProcessSpec:
+    return ProcessSpec(
+        "redis",
+        redis.argv,
+        stage=REDIS,
+        probe=redis_answers(redis.port, redis.password),
+        port=redis.port,
+        umask=0o077,
+    )
+
+
+def _worker(queue: str, pool: str, size: int) -> ProcessSpec:
+    return ProcessSpec(
+        f"worker-{queue}",
+        _celery("worker", "--pool", pool, "--concurrency", str(size), "-Q", queue, "-n", f"{queue}@%h",
+                "--loglevel", "INFO", "--without-gossip"),
+        stage=WORKERS,
+        ready_line=r"@\S+ ready\.",
+        # A cold shutdown: jobs that did not end in time are given back, where KILL would count as a crash.
+        last_signal=signal.SIGQUIT,
+    )  # fmt: skip
+
+
+def _celery(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "celery", "-A", "joelclaw_tasks", *arguments)
