@@ -18,6 +18,7 @@ KEYS: dict[str, str] = {
     "limits": "limits",  # hash: gate -> most jobs at once
     "running": "running:%s",  # zset of a limit gate: job id -> claimed_at
     "timers": "timers",  # zset: kind|name -> due_at
+    "seen_at": "seen_at",  # string: when timers were last looked at
     "leases": "leases:%s",  # zset of a holder: job id -> claimed_at
     "holders": "holders",  # hash: holder -> JSON: where it runs, its Redis client id
     "dead": "dead",  # zset: job id -> discarded_at

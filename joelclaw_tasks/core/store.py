@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.scripts import load_source, script_names
-from joelclaw_tasks.core.states import Word
+from joelclaw_tasks.core.states import WAITING, Word
 from joelclaw_tasks.errors import CoreUnreachable, ScriptDrift
 from joelclaw_tasks.settings import Settings
 
@@ -74,7 +74,7 @@ class Claimed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The answer to a claim. `next_due_ms` is when the next timer is due, None without one."""
+    """The answer to a claim. The next timer is due in `next_due_ms` milliseconds (None: there is none)."""
 
     jobs: list[Claimed]
     more: bool = False
@@ -243,6 +243,33 @@ class Store:
         _, changed = self._call("limit", [*self._head(), actor, reason, *pairs]) if pairs else (None, 0)
         return int(changed)
 
+    # -- queues -------------------------------------------------------------------------------
+
+    def queue_size(self, queue: str) -> int:
+        """How many jobs of a queue wait, for whatever they wait."""
+        waiting = {state.value for state in WAITING}
+        size = self._ask(lambda: self.client.llen(self.keys.inbox(queue)))
+        for field, jobs in self._ask(lambda: self.client.hgetall(self.keys.counts)).items():
+            owner, _, rest = field.decode().partition("|")
+            if owner == queue and rest.rpartition("|")[2] in waiting:
+                size += int(jobs)
+        return int(size)
+
+    def purge(self, queue: str, *, actor: str, reason: str) -> int:
+        """Cancel every waiting job of a queue; answers how many."""
+        purged = 0
+        for lane in self._ask(lambda: self.client.smembers(self.keys.lanes(queue))):
+            while ids := self._ask(lambda: self.client.zrange(self.keys.lane(lane.decode()), 0, 999)):  # noqa: B023
+                purged += self._cancel_all(ids, actor, reason)
+        for member, _ in self._ask(lambda: list(self.client.zscan_iter(self.keys.timers, "job|*", 1000))):
+            job_id = member.partition(b"|")[2]
+            if self._ask(lambda: self.client.hget(self.keys.job(job_id.decode()), "queue")) == queue.encode():  # noqa: B023
+                purged += self._cancel_all([job_id], actor, reason)
+        return purged
+
+    def _cancel_all(self, ids: list[bytes], actor: str, reason: str) -> int:
+        return self.cancel([i.decode() for i in ids], actor=actor, reason=reason).count(Word.CANCELLED)
+
     # -- inside -------------------------------------------------------------------------------
 
     def load_scripts(self) -> None:
@@ -341,5 +368,5 @@ def _claim(reply: list[Any]) -> Claim:
         ],
         more=bool(more),
         inbox=bool(inbox),
-        next_due_ms=int(float(next_due)) if next_due else None,
+        next_due_ms=int(next_due) if next_due != b"" else None,
     )

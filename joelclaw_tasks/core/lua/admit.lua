@@ -32,10 +32,8 @@ local function admit(job, call)
   end
   if call.due_ms > now_ms then
     entry.due_at = call.due_ms
-    set_waiting(job, "scheduled", call.due_ms)
+    set_waiting(job, "scheduled", call.due_ms, now_ms)
     move_job(job, "admit", "scheduled", now_ms, entry)
-    -- An idle worker looks once a second; one that sleeps until a later timer must hear of an earlier one.
-    if call.due_ms < now_ms + 2000 then wake(job.queue) end
     return "SCHEDULED"
   end
   set_available(job, now_ms + tonumber(job.slack_ms), now_ms)

@@ -1,7 +1,7 @@
 -- claim: available -> executing. Hands the best jobs of all given queues to one holder, under leases.
 -- KEYS after the prefix: lists of stock producers, each drained into the inbox of its queue.
 -- ARGV: now, transitions_max, max_kills, lease_ms, holder, most, queue count, queues, queue of each list.
--- Reply: {more ready (0|1), messages in the inboxes, next timer or "", then for each job: tag, queue,
+-- Reply: {more ready (0|1), messages in the inboxes, ms until the next timer or "", then for each job: tag, queue,
 -- payload, kills}
 --@include keys
 --@include clock
@@ -54,10 +54,10 @@ end
 
 -- First of all our own lease: a machine that slept must not expire what it still runs itself.
 redis.call("ZADD", timers_key, "XX", now_ms + lease_ms, "lease|" .. holder)
-local next_due = fire_timers(now_ms, max_kills) or ""
+local next_due_ms = fire_timers(now_ms, max_kills, lease_ms) or ""
 local waiting = #KEYS > 1 and fill_inboxes() or 0
 
-local reply = { 0, waiting, next_due }
+local reply = { 0, waiting, next_due_ms }
 local parks, claimed = 0, 0
 while claimed < most and parks < PARKS_PER_CALL do
   local name, rank = best_lane()

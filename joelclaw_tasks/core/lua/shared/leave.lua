@@ -8,9 +8,11 @@ local function set_available(job, rank, now_ms)
 end
 
 -- Waits for a clock. The rank is set when the time comes.
-local function set_waiting(job, state, due_ms)
+local function set_waiting(job, state, due_ms, now_ms)
   redis.call("HSET", job_key(job.id), "state", state, "due_at", due_ms)
   redis.call("ZADD", timers_key, due_ms, "job|" .. job.id)
+  -- An idle worker looks once a second; one that sleeps until a later timer must hear of an earlier one.
+  if due_ms < now_ms + 2000 then wake(job.queue) end
 end
 
 -- Splits a delivery tag and answers the job only while the tag owns it.
@@ -43,7 +45,7 @@ local function succeed(job, now_ms, entry)
   local due_ms = tonumber(successor.due_ms)
   if due_ms > now_ms then
     entry.due_at = due_ms
-    set_waiting(job, "retryable", due_ms)
+    set_waiting(job, "retryable", due_ms, now_ms)
     move_job(job, "retry", "retryable", now_ms, entry)
   else
     set_available(job, now_ms + tonumber(job.slack_ms), now_ms)

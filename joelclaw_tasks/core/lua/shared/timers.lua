@@ -56,13 +56,23 @@ local ON_DUE = {
   lease = function(holder, now_ms, _, max_kills) expire_holder(holder, now_ms, max_kills, "lease expired") end,
 }
 
--- Fires what is due, at most 100 a call. Answers when the next timer is due, or nil.
-local function fire_timers(now_ms, max_kills)
+-- Fires what is due, at most 100 a call. Answers in how many milliseconds the next timer is due, or nil.
+-- Live workers call this at least every third of a lease. A longer silence means that Redis was away and
+-- nobody could renew: then no lease expires before its holder had time to come back.
+local function fire_timers(now_ms, max_kills, lease_ms)
+  local seen_at = tonumber(redis.call("GET", seen_at_key) or now_ms)
+  redis.call("SET", seen_at_key, now_ms)
+  local was_away = now_ms - seen_at > lease_ms / 2
   local due = redis.call("ZRANGEBYSCORE", timers_key, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, 100)
   for i = 1, #due, 2 do
     local kind, name = string.match(due[i], "^(%a+)|(.*)$")
-    redis.call("ZREM", timers_key, due[i])
-    ON_DUE[kind](name, now_ms, tonumber(due[i + 1]), max_kills)
+    if kind == "lease" and was_away then
+      redis.call("ZADD", timers_key, now_ms + lease_ms, due[i])
+    else
+      redis.call("ZREM", timers_key, due[i])
+      ON_DUE[kind](name, now_ms, tonumber(due[i + 1]), max_kills)
+    end
   end
-  return redis.call("ZRANGE", timers_key, 0, 0, "WITHSCORES")[2]
+  local next_due = redis.call("ZRANGE", timers_key, 0, 0, "WITHSCORES")[2]
+  return next_due and math.max(0, tonumber(next_due) - now_ms)
 end

@@ -1,0 +1,28 @@
+"""joelclaw_tasks: an admission-controlled, agent-operated task fleet on Celery and Redis.
+
+`install(app)` turns the admission layer on for any Celery app. `emit` sends an event to its
+handlers. `app` is the fleet's own Celery app. Names load when first used, so that importing the
+package stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "app": "joelclaw_tasks.fleet.app",
+    "install": "joelclaw_tasks.broker.install",
+    "emit": "joelclaw_tasks.emit",
+    "emit_many": "joelclaw_tasks.emit",
+    "Event": "joelclaw_tasks.core.event",
+}
+__all__ = ["Event", "app", "emit", "emit_many", "install"]  # noqa: F822  # loaded by __getattr__
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

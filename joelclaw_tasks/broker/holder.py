@@ -1,0 +1,127 @@
+"""Holder: what this process owns of the queue, whatever happens to its connections.
+
+One per process and Redis. It outlives kombu's channels: a task that was running while the
+connection broke still finishes under its lease, through here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import redis
+from kombu.log import get_logger
+
+from joelclaw_tasks.broker.leases import LeaseKeeper
+from joelclaw_tasks.core.states import Word
+from joelclaw_tasks.core.store import Claim, Store
+from joelclaw_tasks.errors import CoreUnreachable
+
+logger = get_logger(__name__)
+
+_holders: dict[tuple[int, str], Holder] = {}
+_holders_guard = threading.Lock()
+
+
+class Holder:
+    """The leases of this process, and the finishes that are on their way to Redis."""
+
+    def __init__(self, store: Store, keeper_client: redis.Redis) -> None:
+        self.id = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        self.store = store
+        self._held: set[str] = set()
+        self._finished: deque[str] = deque()
+        self._guard = threading.Lock()
+        self._uncertain = False
+        self._keeper = LeaseKeeper(self.id, store, keeper_client)
+        self._keeper.start()
+
+    def finish(self, tag: str) -> None:
+        """Note a finished job; `exchange` tells Redis."""
+        self._finished.append(tag)
+
+    def has_finished(self) -> bool:
+        """Whether finished jobs wait for the next `exchange`."""
+        return bool(self._finished)
+
+    def exchange(
+        self, queues: Sequence[str] = (), most: int = 0, inboxes: Sequence[tuple[str, str]] = ()
+    ) -> Claim:
+        """Tell Redis what finished and claim up to `most` more, in one round trip.
+
+        Raises CoreUnreachable; then nothing is lost: finishes are told again, and jobs whose claim
+        never reached us are given back by the next exchange.
+        """
+        with self._guard:
+            if self._uncertain:
+                self._give_back_unknown()
+            finished = [self._finished.popleft() for _ in range(len(self._finished))]
+            try:
+                self._uncertain = most > 0
+                words, claim = self.store.settle(finished, queues, most, self.id, inboxes)
+                self._uncertain = False
+            except BaseException:
+                self._finished.extendleft(reversed(finished))
+                raise
+            self._held.update(job.tag for job in claim.jobs)
+            self._held.difference_update(finished)
+        lost = words.count(Word.LEASE_LOST)
+        if lost:
+            logger.warning("%d finished job(s) had lost their lease: another worker runs them", lost)
+        return claim
+
+    def flush(self) -> None:
+        """Tell Redis what finished, now; what cannot be told is kept for the next exchange."""
+        if self._finished:
+            try:
+                self.exchange()
+            except CoreUnreachable as error:
+                logger.warning("finished jobs are told to Redis later: %s", error)
+
+    def release(self, tags: Sequence[str], *, reason: str, killed: bool = False) -> None:
+        """Give jobs back to their lanes."""
+        self.store.release(tags, reason=reason, killed=killed)
+        with self._guard:
+            self._held.difference_update(tags)
+
+    def discard(self, tag: str, error: str) -> None:
+        """Send a failed job to the dead letter."""
+        self.store.discard(tag, error)
+        with self._guard:
+            self._held.discard(tag)
+
+    def owns(self, tag: str) -> bool:
+        """Whether this delivery tag is a lease of ours."""
+        return tag in self._held
+
+    def close(self) -> None:
+        """At process exit: tell what finished, give back the rest, end the keeper."""
+        self._keeper.stop()
+        if os.getpid() != int(self.id.partition("-")[0]):
+            return  # a forked child: the leases are its parent's
+        try:
+            self.flush()
+            remaining = sorted(self._held.difference(self._finished))
+            self.release(remaining, reason="worker stopped")
+        except (CoreUnreachable, redis.RedisError) as error:
+            logger.warning("could not give back running jobs at exit: %s", error)
+
+    def _give_back_unknown(self) -> None:
+        """A claim whose reply was lost may have leased jobs that nobody here knows."""
+        unknown = [tag for tag in self.store.held_by(self.id) if tag not in self._held]
+        self.store.release(unknown, reason="claim reply lost")
+        self._uncertain = False
+
+
+def holder_for(name: str, make: Callable[[], Holder]) -> Holder:
+    """The holder of this process for a Redis, made once. `name` tells one Redis from another."""
+    key = (os.getpid(), name)
+    with _holders_guard:
+        if key not in _holders:
+            _holders[key] = make()
+            atexit.register(_holders[key].close)
+        return _holders[key]

@@ -1,0 +1,95 @@
+"""Reads a Celery message and says which job it is: queue, lane, gates, rank."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from joelclaw_tasks.core.rank import from_celery
+from joelclaw_tasks.core.store import Job
+
+#: Message property in which the router and `emit` say what the registry knows of a job.
+SPEC_PROPERTY = "jc"
+#: Message header in which a worker receives the delivery tag of its lease.
+TAG_HEADER = "jc_tag"
+
+
+def is_task(message: Mapping[str, Any]) -> bool:
+    """Whether this is a Celery task call, and not a control command, a reply or an event."""
+    headers = message.get("headers") or {}
+    return bool(headers.get("task") and headers.get("id"))
+
+
+def job_of(queue: str, message: Mapping[str, Any], payload: str | bytes, slack_ms: tuple[int, ...]) -> Job:
+    """The job of a message that is_task; one with neither id nor task name is named by its content."""
+    headers = message.get("headers") or {}
+    properties = message.get("properties") or {}
+    spec = properties.get(SPEC_PROPERTY) or {}
+    name = str(headers.get("task") or queue)
+    handler = spec.get("handler", name)
+    priority = spec.get("priority")
+    if priority is None:
+        priority = from_celery(_number(properties.get("priority")))
+    return Job(
+        id=str(headers.get("id") or properties.get("correlation_id") or _content_id(payload)),
+        queue=queue,
+        family=spec.get("family", name),
+        handler=handler,
+        lane=f"{queue}|{handler}|{spec.get('lane', '')}",
+        payload=payload,
+        gates=tuple(spec.get("gates", ())),
+        priority=priority,
+        slack_ms=slack_ms[priority],
+        due_ms=due_ms(headers.get("eta")),
+        keep_ms=spec.get("keep_ms", 0),
+        retries=_number(headers.get("retries")),
+        actor=spec.get("actor", ""),
+        trace=str(headers.get("traceparent") or ""),
+    )
+
+
+def undecodable_job(queue: str, payload: bytes, reason: str) -> Job:
+    """The job of a message that no worker could ever run: it goes to the dead letter with the reason."""
+    return Job(
+        id=_content_id(payload),
+        queue=queue,
+        family="undecodable",
+        handler="undecodable",
+        lane=f"{queue}|undecodable|",
+        payload=payload,
+        refusal=reason,
+    )
+
+
+def due_ms(eta: object) -> int:
+    """An ISO 8601 ETA as epoch milliseconds, 0 without one. A time without a zone is UTC."""
+    if not eta:
+        return 0
+    try:
+        moment = eta if isinstance(eta, datetime) else datetime.fromisoformat(str(eta))
+    except ValueError:
+        return 0  # the worker reads the header itself and reports it
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
+def current_tag(job_id: str) -> str:
+    """The delivery tag under which this very task runs now in this thread, or an empty string."""
+    state = sys.modules.get("celery._state")
+    task = state.get_current_task() if state else None
+    if task is None or task.request.id != job_id:
+        return ""
+    return str(getattr(task.request, TAG_HEADER, "") or "")
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _content_id(payload: str | bytes) -> str:
+    data = payload.encode() if isinstance(payload, str) else payload
+    return "sha256:" + hashlib.sha256(data).hexdigest()

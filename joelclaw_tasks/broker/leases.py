@@ -1,0 +1,107 @@
+"""Keeps the leases of this process alive, and notices processes that died.
+
+A thread of its own, not the worker's event loop, which a solo task blocks. It renews at a third
+of the lease. Its Redis connection is the proof of life: a holder whose client id is gone from the
+same Redis server, twice in a row, is dead, and its jobs go back at once instead of at lease expiry.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import socket
+import threading
+import time
+from typing import Any
+
+import redis
+from kombu.log import get_logger
+
+from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.errors import JoelclawError
+
+logger = get_logger(__name__)
+
+DETECT_INTERVAL_S = 0.5
+
+
+class LeaseKeeper(threading.Thread):
+    """Renews the leases of one holder until `stop`; `client` must own a single connection."""
+
+    def __init__(self, holder: str, store: Store, client: redis.Redis) -> None:
+        super().__init__(name="joelclaw-leases", daemon=True)
+        self.holder = holder
+        self._store = store
+        self._client = client
+        self._missing: set[str] = set()
+        self._record: dict[str, Any] = {}
+        self._stopped = threading.Event()
+        self._renew_at = 0.0
+
+    def stop(self) -> None:
+        """End the thread; the leases then live on until they expire or are released."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        delay_s = 0.1
+        while not self._stopped.is_set():
+            try:
+                if not self._record:
+                    self._introduce()
+                if time.monotonic() >= self._renew_at:
+                    self._renew()
+                self._expire_the_dead()
+                self._sleep(DETECT_INTERVAL_S)
+                delay_s = 0.1
+            except (redis.RedisError, OSError, JoelclawError) as error:
+                logger.warning("leases: %s; trying again", error)
+                self._record = {}
+                self._client.connection_pool.disconnect()
+                self._stopped.wait(delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+                delay_s = min(delay_s * 2, 2.0)
+
+    def _introduce(self) -> None:
+        """Note who we are on this connection: client ids start anew when Redis does."""
+        self._record = {
+            "client_id": self._client.client_id(),
+            "run_id": self._client.info("server")["run_id"],
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        self._renew_at = 0.0
+
+    def _renew(self) -> None:
+        self._store.renew(self.holder, self._record)
+        self._renew_at = time.monotonic() + self._store.lease_ms / 3000
+
+    def _expire_the_dead(self) -> None:
+        known = {
+            holder: record["client_id"]
+            for holder, record in self._store.holders().items()
+            if record["run_id"] == self._record["run_id"]
+        }
+        known.pop(self.holder, None)
+        if not known:
+            self._missing = set()
+            return
+        alive = {
+            int(entry["id"]) for entry in self._client.client_list(client_id=[str(n) for n in known.values()])
+        }
+        missing = {holder for holder, client_id in known.items() if client_id not in alive}
+        # Twice in a row: a live process whose connection was cut introduces itself again at once.
+        dead = missing & self._missing
+        if dead and self._store.expire(sorted(dead), reason="its process is gone"):
+            logger.warning("leases: took back the jobs of %d dead worker(s)", len(dead))
+        self._missing = missing - dead
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep, but wake at once when the server closes our connection: then reconnect."""
+        connection = self._client.connection
+        sock = getattr(connection, "_sock", None)
+        if sock is None:
+            self._stopped.wait(seconds)
+            return
+        readable, _, _ = select.select([sock], [], [], seconds)
+        if readable and not self._stopped.is_set():
+            raise ConnectionResetError("Redis closed the connection")

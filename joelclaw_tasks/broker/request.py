@@ -1,0 +1,30 @@
+"""The worker's view of a job: carries why it failed from Celery to the transport."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Ignore, Reject, Retry
+from celery.worker.request import Request as CeleryRequest
+
+
+class Request(CeleryRequest):
+    """Notes failures on the message, where the transport's ack and reject find them."""
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
+            self.message.killed = True
+        elif not isinstance(error, Ignore | Retry | Reject):
+            self.message.failure = _describe(error)
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:
+        if not soft:
+            self.message.failure = _describe(TimeLimitExceeded(timeout))
+        return super().on_timeout(soft, timeout)
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:2000]

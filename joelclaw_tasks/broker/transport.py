@@ -1,0 +1,451 @@
+"""The admission layer as a kombu transport: one Celery setting turns it on.
+
+A published task becomes an admitted job; the list that kombu blocks on carries only wake tokens;
+on a token the channel claims as many jobs as it has room for. Remote control, events and replies
+pass through to kombu's own Redis transport untouched. See docs/internals.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty
+from time import monotonic
+from typing import Any
+
+import redis
+from kombu.log import get_logger
+from kombu.transport import redis as stock
+from kombu.transport import virtual
+from kombu.utils.eventio import READ
+from kombu.utils.json import dumps, loads
+
+from joelclaw_tasks.broker.alarm import Alarm
+from joelclaw_tasks.broker.holder import Holder, holder_for
+from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of, undecodable_job
+from joelclaw_tasks.broker.running import running_tags
+from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.core.store import Claim, Claimed, Job, Store, single_shot_retry
+from joelclaw_tasks.errors import CoreUnreachable, PayloadTooLarge
+
+logger = get_logger(__name__)
+
+#: Without a prefetch limit a channel takes this many jobs at once.
+CLAIM_WITHOUT_LIMIT = 32
+#: The most jobs that one claim asks for: it bounds how long the script holds Redis.
+CLAIM_MOST = 100
+
+
+class QoS(stock.QoS):
+    """Delivered messages are leases: the record of them is in Redis before they arrive here."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """The worker is done: complete, or discard when it left a failure on the message."""
+        message = self._delivered.get(delivery_tag)
+        failure = getattr(message, "failure", None)
+        if failure:
+            self.channel.holder.discard(delivery_tag, failure)
+        elif self.channel.holder.owns(delivery_tag):
+            self.channel.finish(delivery_tag)
+        self._forget(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Back to its lane with `requeue`, else to the dead letter."""
+        message = self._delivered.get(delivery_tag)
+        holder = self.channel.holder
+        if not holder.owns(delivery_tag):
+            pass
+        elif requeue:
+            killed = bool(getattr(message, "killed", False))
+            holder.release(
+                [delivery_tag], reason="worker process lost" if killed else "rejected", killed=killed
+            )
+        else:
+            holder.discard(delivery_tag, getattr(message, "failure", None) or "rejected by the worker")
+        self._forget(delivery_tag)
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Give back what was delivered and has not started; what runs keeps its lease and finishes."""
+        self._flush()
+        running = running_tags()
+        tags = [tag for tag in self._delivered if tag not in running and self.channel.holder.owns(tag)]
+        if tags:
+            try:
+                self.channel.holder.release(tags, reason="worker stopped")
+            except CoreUnreachable as error:
+                logger.warning("could not give back %d delivered job(s): %s", len(tags), error)
+        self._delivered.clear()
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """Leases replace the visibility timeout."""
+
+    def room(self) -> int:
+        """How many more messages the channel may have delivered."""
+        most = self.can_consume_max_estimate()
+        return CLAIM_WITHOUT_LIMIT if most is None else min(most, CLAIM_MOST)
+
+    def _forget(self, delivery_tag: str) -> None:
+        virtual.QoS.ack(self, delivery_tag)
+        self.channel.on_room()
+
+
+class Poller(stock.MultiChannelPoller):
+    """kombu's poller, which an alarm can wake from any thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alarm = Alarm()
+        self._alarm_poller: Any = None
+
+    def close(self) -> None:
+        if self._alarm_poller is not None:
+            try:
+                self._alarm_poller.unregister(self.alarm.fd)
+            except (KeyError, ValueError, OSError):
+                pass
+            self._alarm_poller = None
+        self.alarm.close()
+        super().close()
+
+    def on_poll_start(self) -> None:
+        if self._alarm_poller is not self.poller:
+            self.poller.register(self.alarm.fd, READ)
+            self._alarm_poller = self.poller
+        super().on_poll_start()
+
+    def on_readable(self, fileno: int) -> Any:
+        if fileno != self.alarm.fd:
+            return super().on_readable(fileno)
+        self.alarm.clear()
+        for channel in list(self._channels):
+            channel.pump()
+        return None
+
+    def handle_event(self, fileno: int, event: int) -> Any:
+        if fileno == self.alarm.fd:
+            return self.on_readable(fileno), self
+        return super().handle_event(fileno, event)
+
+    @property
+    def fds(self) -> dict[int, Any]:
+        return {**super().fds, self.alarm.fd: None} if self._channels else super().fds
+
+
+class Channel(stock.Channel):
+    """A kombu channel whose task messages go through the admission core."""
+
+    QoS = QoS
+
+    key_prefix = "{jc}:"
+    lease_ms = 15_000
+    max_kills = 3
+    transitions_max = 100_000
+    slack_ms = (0, 60_000, 300_000, 900_000)
+    max_message_bytes = 16 * 1024 * 1024
+
+    from_transport_options = (
+        *stock.Channel.from_transport_options,
+        "key_prefix",
+        "lease_ms",
+        "max_kills",
+        "transitions_max",
+        "slack_ms",
+        "max_message_bytes",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: One client for the life of the pool: kombu makes one for each operation, which cost a stock
+        #: worker a quarter of its CPU.
+        self._kept_client: redis.Redis | None = None
+        self._store: Store | None = None
+        self._admitting: dict[str, None] = {}  # queues whose deliveries are leases, in order
+        self._hungry = False  # work may be ready: claim before blocking again
+        self._cancelled = False
+        self._look_again_at = 0.0
+        super().__init__(*args, **kwargs)
+
+    # -- producer -----------------------------------------------------------------------------
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        if not is_task(message):
+            super()._put(queue, message, **kwargs)
+            return
+        message["headers"].pop(TAG_HEADER, None)
+        payload = dumps(message)
+        if len(payload) > self.max_message_bytes:
+            raise PayloadTooLarge(
+                f"the message of task {message['headers']['task']} has {len(payload)} bytes;"
+                f" the transport option max_message_bytes allows {self.max_message_bytes}"
+            )
+        job = job_of(queue, message, payload, self.slack_ms)
+        job.lease_tag = current_tag(job.id)
+        batch = kwargs.get("_publish_batch")
+        if job.lease_tag:
+            self.store.retry(job)
+        elif batch is None:
+            self.store.admit([job])
+        else:
+            self._put_in_batch(batch, job)
+
+    def _put_in_batch(self, batch: Any, job: Job) -> None:
+        # A pipeline cannot recover from NOSCRIPT half way, so each batch makes sure once.
+        if getattr(batch, "joelclaw_loaded", None) is None:
+            self.store.load_scripts()
+            batch.joelclaw_loaded = True
+        sha, count, key, args = self.store.admit_command([job])
+        batch.add("evalsha", sha, count, key, *args)
+
+    @property
+    def store(self) -> Store:
+        """The verbs on this channel's own connections."""
+        if self._store is None:
+            self._store = self._make_store(redis.Redis(connection_pool=self.pool))
+        return self._store
+
+    def _make_store(self, client: redis.Redis) -> Store:
+        return Store(
+            client,
+            Keys(self.global_keyprefix + self.key_prefix),
+            lease_ms=self.lease_ms,
+            max_kills=self.max_kills,
+            transitions_max=self.transitions_max,
+        )
+
+    # -- consumer -----------------------------------------------------------------------------
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
+        # Replies and events are consumed without acks and stay on kombu's lists.
+        if not no_ack and queue not in self._fanout_queues:
+            self._admitting[queue] = None
+            self._cancelled = False
+            self._hungry = True
+            self.connection.cycle.alarm.ring()
+        return super().basic_consume(queue, no_ack, *args, **kwargs)
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        queue = self._tag_to_queue.get(consumer_tag)
+        result = super()._basic_cancel(consumer_tag)
+        if queue in self._admitting and queue not in self._active_queues:
+            del self._admitting[queue]
+            if not self._admitting:
+                # The event loop may end now, while tasks still finish: nobody would flush for them.
+                self._cancelled = True
+                self.holder.flush()
+        return result
+
+    def pump(self) -> bool:
+        """Tell Redis what finished, claim what there is room for, deliver it. Event loop only."""
+        if self._closing or self.closed:
+            return False
+        most = self.qos.room() if self._hungry and self._admitting else 0
+        if not most and not (self._admitting and self.holder.has_finished()):
+            return False
+        claim = self.holder.exchange(list(self._admitting), most, self._inboxes() if most else ())
+        if most:
+            self._note(claim)
+        if claim.inbox:
+            self._adopt_inboxes()
+        self._deliver(claim.jobs)
+        if self._hungry and self.connection is not None and self.qos.room():
+            self.connection.cycle.alarm.ring()
+        return bool(claim.jobs)
+
+    def finish(self, delivery_tag: str) -> None:
+        """A job is done; from any thread."""
+        self.holder.finish(delivery_tag)
+        transport = self.connection
+        if transport is None or self._cancelled or not transport.in_event_loop:
+            self.holder.flush()
+        else:
+            transport.cycle.alarm.ring()
+
+    def on_room(self) -> None:
+        """A delivered message is settled; from any thread."""
+        if self._hungry and self.connection is not None:
+            self.connection.cycle.alarm.ring()
+
+    def _note(self, claim: Claim) -> None:
+        self._hungry = claim.more or claim.inbox
+        wait_s = self.brpop_timeout if claim.next_due_ms is None else claim.next_due_ms / 1000
+        self._look_again_at = monotonic() + min(wait_s, self.brpop_timeout)
+
+    def _deliver(self, jobs: list[Claimed]) -> None:
+        for position, job in enumerate(jobs):
+            try:
+                self.connection._deliver(_message_of(job), job.queue)
+            except BaseException:
+                rest = [other.tag for other in jobs[position + 1 :]]
+                self.holder.release(rest, reason="delivery failed")
+                raise
+
+    @property
+    def holder(self) -> Holder:
+        """The leases of this process on this Redis."""
+        params = self._holder_params
+        return holder_for(self._holder_name, lambda: self._make_holder(params))
+
+    @functools.cached_property
+    def _holder_params(self) -> dict[str, Any]:
+        params = self._connparams()
+        params.update(retry=single_shot_retry(), socket_timeout=params.get("socket_timeout") or 10)
+        return dict(params)
+
+    @functools.cached_property
+    def _holder_name(self) -> str:
+        # Hashed: connection parameters hold the password.
+        identity = repr(sorted((k, repr(v)) for k, v in self._connparams().items())) + self.key_prefix
+        return hashlib.sha256(identity.encode()).hexdigest()
+
+    def _make_holder(self, params: dict[str, Any]) -> Holder:
+        store = self._make_store(redis.Redis(connection_pool=redis.ConnectionPool(**params)))
+        keeper_pool = redis.ConnectionPool(**{**params, "max_connections": 1})
+        return Holder(store, redis.Redis(connection_pool=keeper_pool, single_connection_client=True))
+
+    # -- blocking until there is work ---------------------------------------------------------
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        if not queues:
+            return
+        keys = [self.store.keys.wake(queue) for queue in queues if queue in self._admitting]
+        for priority in self.priority_steps:
+            for queue in queues:
+                if queue not in self._admitting:
+                    keys.append(self.global_keyprefix + self._q_for_pri(queue, priority))
+        if timeout is None:
+            timeout = self.brpop_timeout
+            if self._admitting and timeout:
+                timeout = min(timeout, max(0.001, self._look_again_at - monotonic()))
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = monotonic()
+        self.client.connection.send_command("BRPOP", *keys, timeout or 0)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        try:
+            try:
+                popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+        finally:
+            # Before anything is delivered: the solo pool runs the task inside the delivery.
+            self._in_poll = None
+            self._flush_brpop_reauth()
+        key = popped[0].decode() if popped else ""
+        wake_prefix = self.store.keys.wake("")[len(self.global_keyprefix) :]
+        if popped and not key.startswith(wake_prefix):
+            queue = key.rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            self.connection._deliver(loads(popped[1].decode()), queue)
+            return True
+        if self._closing and popped:
+            self.store.client.lpush(self.store.keys.prefix + "wake:" + key[len(wake_prefix) :], "1")
+        elif self._admitting:
+            self._hungry = True
+            if self.pump() or popped:
+                return True
+        raise Empty()
+
+    # -- messages of stock producers ----------------------------------------------------------
+
+    def _inboxes(self) -> list[tuple[str, str]]:
+        return [
+            (queue, self.global_keyprefix + self._q_for_pri(queue, priority))
+            for queue in self._admitting
+            for priority in self.priority_steps
+        ]
+
+    def _adopt_inboxes(self) -> None:
+        """Admit what older clients pushed on plain lists; a message leaves the inbox once it is a job."""
+        for queue in self._admitting:
+            inbox = self.store.keys.inbox(queue)
+            for payload in self.store.client.lrange(inbox, -100, -1):
+                self.store.admit([self._read_payload(queue, payload)])
+                self.store.client.lrem(inbox, -1, payload)
+
+    def _read_payload(self, queue: str, payload: bytes) -> Job:
+        try:
+            message = json.loads(payload)
+            if not isinstance(message, dict) or not isinstance(message.get("properties"), dict):
+                raise ValueError("not a kombu message")
+            return job_of(queue, message, payload, self.slack_ms)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            return undecodable_job(queue, payload, f"undecodable message: {error}"[:200])
+
+    # -- the rest of kombu's channel ----------------------------------------------------------
+
+    def _get(self, queue: str) -> Any:
+        claim = self.holder.exchange([queue], 1, [(queue, self.global_keyprefix + queue)])
+        if claim.inbox:
+            self._admitting.setdefault(queue)
+            self._adopt_inboxes()
+            del self._admitting[queue]
+            claim = self.holder.exchange([queue], 1)
+        if not claim.jobs:
+            raise Empty()
+        return _message_of(claim.jobs[0])
+
+    def _size(self, queue: str) -> int:
+        return int(super()._size(queue)) + self.store.queue_size(queue)
+
+    def _purge(self, queue: str) -> int:
+        return int(super()._purge(queue)) + self.store.purge(queue, actor="celery purge", reason="purge")
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        super()._delete(queue, *args, **kwargs)
+        if not queue.endswith(".pidbox"):
+            self.store.purge(queue, actor="celery", reason="queue deleted")
+
+    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
+        return bool(super()._has_queue(queue, **kwargs)) or self.store.queue_size(queue) > 0
+
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        if client:
+            yield client
+            return
+        if self._kept_client is None:
+            self._kept_client = self._create_client()
+        yield self._kept_client
+
+    def _disconnect_pools(self) -> None:
+        self._kept_client = None
+        self._store = None
+        super()._disconnect_pools()
+
+
+class Transport(stock.Transport):
+    """`broker_transport = "joelclaw_tasks.broker.transport:Transport"` beside a redis:// broker_url."""
+
+    Channel = Channel
+    connection_errors = (*stock.Transport.connection_errors, CoreUnreachable)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()
+        #: Set once an event loop polls for us: then finished jobs are told to Redis by it, together.
+        self.in_event_loop = False
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        self.in_event_loop = True
+        super().register_with_event_loop(connection, loop)
+
+
+def _message_of(job: Claimed) -> dict[str, Any]:
+    """The message as the worker gets it: under its delivery tag, and with nothing left to wait for."""
+    message: dict[str, Any] = loads(job.payload.decode())
+    headers = message.setdefault("headers", {})
+    properties = message["properties"]
+    properties["delivery_tag"] = job.tag
+    headers[TAG_HEADER] = job.tag
+    headers["eta"] = None  # it waited in Redis
+    if int(job.tag.rpartition("#")[2]) - 1 > (headers.get("retries") or 0):
+        headers["redelivered"] = True
+        properties.setdefault("delivery_info", {})["redelivered"] = True
+    return message
