@@ -95,9 +95,7 @@ def run(arguments: list[str]) -> int:
     foreign = [each for each in arguments if not _is_text(each)]
     try:
         if foreign:
-            raise usage(
-                f"not UTF-8: {ascii(foreign[0])}", fix="Set a UTF-8 locale, or pass the value in a file."
-            )
+            raise usage(f"not UTF-8: {foreign[0]!a}", fix="Set a UTF-8 locale, or pass the value in a file.")
         return int(get_command(app)(arguments, prog_name="joelclaw", standalone_mode=False) or 0)
     except typer.TyperException as error:
         return report(_usage_error(error))

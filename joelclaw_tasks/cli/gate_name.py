@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from joelclaw_tasks.cli.envelope import CommandFailed, NextAction
@@ -13,16 +13,17 @@ KINDS = ("family", "handler", "queue")
 _EXPLICIT = "pause:"
 
 
-def resolve_gate(typed: str, settings: Settings, snapshot: Mapping[str, Any]) -> str:
+def resolve_gate(typed: str, settings: Settings, snapshot: Callable[[], Mapping[str, Any]]) -> str:
     """The pause gate of a family, handler or queue name.
 
     Names come from the registry and from what is queued right now (plain Celery tasks have
-    no registry entry). An explicit `pause:<kind>/<name>` is taken as it stands, known or not.
+    no registry entry): `snapshot` is the store's. An explicit `pause:<kind>/<name>` is taken as
+    it stands, known or not, and nothing is read for it.
     Raises CommandFailed: QUEUE_GATE_UNKNOWN with the nearest known name, QUEUE_GATE_AMBIGUOUS.
     """
     if typed.startswith(_EXPLICIT):
         return _explicit(typed)
-    known = _known_names(settings, snapshot)
+    known = _known_names(settings, snapshot())
     found = [f"pause:{kind}/{typed}" for kind in KINDS if typed in known[kind]]
     if len(found) == 1:
         return found[0]

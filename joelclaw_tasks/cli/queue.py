@@ -95,7 +95,7 @@ def pause(
     by = _actor(actor)
     ttl_ms = 0 if no_ttl else parse_ttl_ms(ttl if ttl is not None else _DEFAULT_TTL)
     store = _store()
-    resolved = resolve_gate(gate, current().settings(), store.snapshot())
+    resolved = resolve_gate(gate, current().settings(), store.snapshot)
     record = store.pause(resolved, actor=by, reason=reason, ttl_ms=ttl_ms)
     until = f"for {duration(ttl_ms)}" if ttl_ms else "until it is resumed"
     actions = (NextAction(_resume_command(resolved), "let it go again"), _DEPTH, _LIST)
@@ -119,7 +119,7 @@ def resume(
     snapshot = store.snapshot()
     resolved = gate_among(gate, [each["gate"] for each in snapshot["pauses"]])
     if resolved is None:
-        resolved = resolve_gate(gate, current().settings(), snapshot)
+        resolved = resolve_gate(gate, current().settings(), lambda: snapshot)
     previous = store.resume(resolved, actor=by, reason=reason)
     if previous is None:
         raise CommandFailed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -109,6 +110,26 @@ class JoelclawProcess:
         _, stderr = process.communicate(timeout=20)
         screen = re.sub(r"\x1b\[[\d;]*m", "", seen.decode()).replace("\r\n", "\n")  # without styles
         return OnTerminal(process.returncode, screen, stderr.decode())
+
+    def until_seen(self, text: str, *arguments: str) -> int:
+        """Run with stdout and stderr on one terminal, press Ctrl-C when the text shows; the exit code."""
+        screen_end, program_end = pty.openpty()
+        env = self.env | {"TERM": "xterm-256color"}
+        process = subprocess.Popen(
+            [*PROGRAM, *arguments], stdin=subprocess.DEVNULL, stdout=program_end, stderr=program_end,
+            env=env, cwd=self.home,
+        )  # fmt: skip
+        os.close(program_end)
+        seen = b""
+        while text.encode() not in seen:
+            assert select.select([screen_end], [], [], 20)[0], f"{text!r} never showed: {seen!r}"
+            assert process.poll() is None, f"{text!r} never showed: {seen!r}"
+            with contextlib.suppress(OSError):  # Linux says EIO when the program has closed its end
+                seen += os.read(screen_end, 65_536)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(20)
+        os.close(screen_end)
+        return code
 
     def interrupted(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         """Start a command that waits for stdin, wait until it does, and press Ctrl-C."""
