@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from joelclaw_tasks import __version__
 from joelclaw_tasks.cli import invocation as invocations
 from joelclaw_tasks.cli.command import carry_out, command, report, take_global_options, usage
 from joelclaw_tasks.cli.emit import emit
@@ -118,14 +118,10 @@ def _usage_error(error: Any) -> Exception:
 
 
 def _version() -> Outcome:
-    try:
-        version = importlib.metadata.version("joelclaw_tasks")
-    except importlib.metadata.PackageNotFoundError:
-        version = "0+checkout"
     python = sys.version.split()[0]
     return Outcome(
-        {"version": version, "python": python},
-        view=lambda console: console.print(text(f"joelclaw {version} (Python {python})")),
+        {"version": __version__, "python": python},
+        view=lambda console: console.print(text(f"joelclaw {__version__} (Python {python})")),
     )
 
 
