@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from joelclaw_tasks.cli.duration import duration
 from joelclaw_tasks.cli.envelope import to_json
-from joelclaw_tasks.cli.terminal import table, text
+from joelclaw_tasks.cli.terminal import line, table, text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,8 +26,9 @@ def depth_view(snapshot: Mapping[str, Any]) -> Callable[[Console], None]:
         states = [f"{count} {state}" for state, count in snapshot["by_state"].items() if count]
         if states:
             console.print(text(", ".join(states), "dim"))
-        if snapshot["families"]:
-            _families(console, snapshot["families"])
+        alive = [each for each in snapshot["families"] if any(each["by_state"].values())]
+        if alive:
+            _families(console, alive)
         if snapshot["pauses"]:
             _pauses(console, snapshot["pauses"], snapshot["taken_at_ms"])
         shut = [gate for gate in snapshot["gates"] if gate["shut"] and gate["kind"] != "pause"]
@@ -44,26 +45,30 @@ def jobs_view(jobs: Sequence[Mapping[str, Any]]) -> Callable[[Console], None]:
         if not jobs:
             console.print(text("nothing is waiting"))
             return
-        listing = table("job", "family", "handler", "state", "prio", "age", "stopped by", numeric=("age",))
+        listing = table("job", "family", "prio", "age", "stopped by", numeric=("age",))
         for job in jobs:
+            of = "\n".join(filter(None, (job["family"], job["handler"])))
+            stopped_by = text(job["gate"], "yellow") if job["gate"] else text("ready", "green")
             listing.add_row(
-                text(job["id"]), text(job["family"]), text(job["handler"] or "-"), _state(job["state"]),
-                text(_priority(job["priority"])), text(duration(job["age_ms"])), text(job["gate"] or "-"),
-            )  # fmt: skip
+                text(job["id"]), text(of), text(job["priority"]), text(duration(job["age_ms"])), stopped_by
+            )
         console.print(listing)
 
     return view
 
 
 def job_view(job: Mapping[str, Any]) -> Callable[[Console], None]:
-    """The plain fields as a table, then every nested one as JSON."""
+    """State and what stops it, the plain fields as a table, then every nested one as JSON."""
 
     def view(console: Console) -> None:
+        console.print(line(text(job["id"], "bold"), _state(job["state"])))
+        if job.get("gate"):
+            console.print(text(f"stopped by {job['gate']}", "yellow"))
         plain = {name: value for name, value in job.items() if not isinstance(value, Mapping | list | tuple)}
         fields = table("field", "value")
         for name, value in plain.items():
-            if value is not None and value != "":
-                fields.add_row(text(name, "dim"), text(_readable(name, value)))
+            if name not in {"id", "state", "gate"} and value is not None and value != "":
+                fields.add_row(text(_label(name), "dim"), text(_readable(name, value)))
         console.print(fields)
         for name, value in job.items():
             if name not in plain and value:
@@ -74,11 +79,13 @@ def job_view(job: Mapping[str, Any]) -> Callable[[Console], None]:
 
 
 def _families(console: Console, families: Sequence[Mapping[str, Any]]) -> None:
-    listing = table("family", "total", *_PRIORITIES, "oldest", numeric=("total", *_PRIORITIES, "oldest"))
+    numbers = ("waiting", *_PRIORITIES, "running", "dead", "oldest")
+    listing = table("family", *numbers, numeric=numbers)
     for family in families:
-        counts = [text(family["by_priority"].get(each) or "-") for each in _PRIORITIES]
+        counts = [family["total"], *(family["by_priority"][each] for each in _PRIORITIES)]
+        counts += [family["by_state"]["executing"], family["by_state"]["discarded"]]
         oldest = duration(family["oldest_age_ms"])
-        listing.add_row(text(family["family"]), text(family["total"]), *counts, text(oldest))
+        listing.add_row(text(family["family"]), *(text(count or "-") for count in counts), text(oldest))
     console.print(listing)
 
 
@@ -111,16 +118,15 @@ def _state(state: str) -> Any:
     return text(state, styles.get(state, ""))
 
 
-def _priority(priority: object) -> str:
-    return f"P{priority}" if isinstance(priority, int) else str(priority)
+def _label(name: str) -> str:
+    # The value is written with its unit or as a time, so the name need not say it again.
+    return name.removesuffix("_ms").removesuffix("_at").replace("_", " ")
 
 
 def _readable(name: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    if name == "priority":
-        return _priority(value)
-    if name.endswith(("_at", "_at_ms")) and value > 0:
+    if (name == "rank" or name.endswith(("_at", "_at_ms"))) and value > 0:
         return f"{datetime.fromtimestamp(value / 1_000, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
     if name.endswith("_ms") and name != "rank_ms":
         return duration(value)

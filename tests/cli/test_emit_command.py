@@ -26,7 +26,7 @@ def test_emit_queues_a_job_for_each_handler_and_says_which(joelclaw: JoelclawPro
     assert (job["handler"], job["decision"]) == ("content.validate", "admitted")
     assert piped.next_commands == [f"joelclaw queue inspect {job['job_id']}", "joelclaw queue depth"]
     [waiting] = joelclaw("queue", "list").result["jobs"]
-    assert (waiting["id"], waiting["family"], waiting["priority"]) == (job["job_id"], "content/updated", 0)
+    assert (waiting["id"], waiting["family"], waiting["priority"]) == (job["job_id"], "content/updated", "P0")
 
 
 def test_the_same_id_again_queues_nothing(joelclaw: JoelclawProcess) -> None:

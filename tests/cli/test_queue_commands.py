@@ -260,8 +260,8 @@ def test_on_a_terminal_list_and_inspect_are_readable(joelclaw: JoelclawProcess, 
     inspected = joelclaw.on_terminal("queue", "inspect", "job-1").screen
 
     assert "job-1" in listed
-    assert "available" in listed
-    assert "P2" in inspected
+    assert "ready" in listed
+    assert "job-1 available" in inspected
     assert "shop.tasks.add" in inspected
 
 
