@@ -6,6 +6,7 @@ STAMP := $(VENV)/.stamp
 WORKERS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help venv up demo test check bench pins format clean
+.PHONY: check-format check-lint check-types check-imports check-lua check-docs
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,12 +31,24 @@ test: check ## Everything CI runs: the checks, then all tests
 	$(BIN)/python -m pytest -m "not timing" -n $(WORKERS) --dist loadfile
 	$(BIN)/python -m pytest -m timing -n 0
 
-check: venv ## Format, lint, types, import contracts, Lua, documents
+check: check-format check-lint check-types check-imports check-lua check-docs ## Format, lint, types, import contracts, Lua, documents
+
+check-format: venv
 	$(BIN)/ruff format --check .
+
+check-lint: venv
 	$(BIN)/ruff check .
+
+check-types: venv
 	$(BIN)/mypy
+
+check-imports: venv
 	$(BIN)/lint-imports
+
+check-lua: venv
 	$(BIN)/python tools/lint_lua.py
+
+check-docs: venv
 	$(BIN)/python tools/lint_docs.py
 
 format: venv ## Format the code and fix what can be fixed by itself

@@ -5,6 +5,7 @@ Usage: python parse_command.py <program> <argument>...; exits with an error when
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
@@ -29,14 +30,6 @@ def _parse_flower(arguments: list[str]) -> None:
     options.parse_command_line(["flower", *arguments], final=False)
 
 
-def parse_uvicorn(arguments: list[str]) -> None:
-    from uvicorn.importer import import_from_string
-    from uvicorn.main import main
-
-    context = main.make_context("uvicorn", arguments)
-    assert callable(import_from_string(context.params["app"]))
-
-
 def parse_joelclaw(arguments: list[str]) -> None:
     from typer.main import get_command
 
@@ -47,9 +40,24 @@ def parse_joelclaw(arguments: list[str]) -> None:
 
 
 def parse_python(arguments: list[str]) -> None:
-    option, code = arguments
-    assert option == "-c"
-    compile(code, "<command>", "exec")
+    if arguments[0] == "-c":
+        (code,) = arguments[1:]
+        compile(code, "<command>", "exec")
+        return
+    assert ["-m", "joelclaw_tasks.ingress"] == arguments[:2]
+    from joelclaw_tasks.ingress import __main__ as ingress
+
+    class Parsed(Exception):
+        """The ingress has understood its arguments and turns to its settings."""
+
+    class Settings:
+        @staticmethod
+        def load(**_overrides: Any) -> Any:
+            raise Parsed
+
+    ingress.Settings = Settings
+    with contextlib.suppress(Parsed):
+        ingress.main(arguments[2:])
 
 
 def _parse_subcommands(command: Any, context: Any) -> list[str]:

@@ -76,7 +76,8 @@ def test_every_command_is_accepted_by_its_program(command, tmp_path):
         "celery -A joelclaw_tasks worker --concurrency many",
         "celery -A joelclaw_tasks flower --adress=0.0.0.0",
         "celery -A joelclaw_nothing worker",
-        "uvicorn joelclaw_tasks.ingress.app:application",
+        "python -m joelclaw_tasks.ingress --prot 8080",
+        "python -m joelclaw_tasks.egress",
         "joelclaw queue dept",
     ],
 )
