@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from joelclaw_tasks.emit import Emitter, Receipt
 
-_BATCH = 500
-_SHOWN = 20
-
 _DEPTH = NextAction("joelclaw queue depth", "how much is waiting, and for how long")
 _LIST = NextAction("joelclaw queue list", "the waiting jobs in the order they would start")
 
@@ -61,6 +58,7 @@ def emit(
         raise usage("no event is named", fix="`joelclaw emit <event> -d <data>`, or --stdin for many.")
     settings = current().settings()
     body = read_data(data, settings.payload_max_bytes)
+    progress().say("emitting")
     receipt = _emitter().emit(
         event, body, id=event_id, source=source, priority=_level(priority), delay_s=delay_s
     )
@@ -70,19 +68,15 @@ def emit(
 
 def _many(defaults: dict[str, Any]) -> Outcome:
     events = read_lines({name: value for name, value in defaults.items() if value is not None})
-    emitter = _emitter()
-    receipts: list[Receipt] = []
-    for start in range(0, len(events), _BATCH):
-        progress().say(f"emitted {start} of {len(events)} events")
-        receipts += emitter.emit_many(events[start : start + _BATCH])
+    progress().say(f"emitting {len(events)} events")
+    receipts = _emitter().emit_many(events)
     return Outcome(_totals(receipts), (_LIST, _DEPTH), _totals_view(receipts))
 
 
 def _emitter() -> Emitter:
     from joelclaw_tasks.emit import Emitter
 
-    progress().say("emitting")
-    return Emitter(settings=current().settings())
+    return Emitter.connect(current().settings())
 
 
 def _level(priority: str | None) -> str | None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from joelclaw_tasks.errors import InvalidEvent, PayloadTooLarge
 
+if TYPE_CHECKING:
+    from joelclaw_tasks.emit import NewEvent
+
 _ESCAPED_BYTES = 6  # the longest JSON spelling of one byte of payload: \u0041
 _FAULTS_SHOWN = 20
-_LINE_KEYS = {"name", "data", "id", "priority", "source", "delay_s", "meta"}
+#: What a line may hold, and of which types.
+_LINE: dict[str, tuple[type, ...]] = {
+    "name": (str,), "data": (dict,), "id": (str, type(None)), "priority": (str, int, type(None)),
+    "source": (str,), "delay_s": (int, float, type(None)), "meta": (dict,),
+}  # fmt: skip
 
 
 def read_data(given: str | None, max_bytes: int) -> dict[str, Any]:
@@ -32,12 +39,12 @@ def read_data(given: str | None, max_bytes: int) -> dict[str, Any]:
     return _object(raw, origin)
 
 
-def read_lines(defaults: dict[str, Any]) -> list[Any]:
+def read_lines(defaults: dict[str, Any]) -> list[NewEvent]:
     """The events of stdin, one JSON object a line; blank lines are skipped.
 
     With a `name` in defaults each line is the data of one such event, else an envelope.
     All lines are read before anything is queued, and all faulty ones are reported.
-    Returns NewEvent objects. Raises InvalidEvent.
+    Raises InvalidEvent.
     """
     from joelclaw_tasks.emit import NewEvent
 
@@ -59,12 +66,13 @@ def read_lines(defaults: dict[str, Any]) -> list[Any]:
 
 
 def _envelope(line: dict[str, Any], number: int) -> dict[str, Any]:
-    unknown = sorted(set(line) - _LINE_KEYS)
-    if unknown:
-        known = ", ".join(sorted(_LINE_KEYS))
-        raise InvalidEvent(f"line {number}: unknown key {unknown[0]!r}; known are {known}")
-    if not isinstance(line.get("name"), str):
+    if "name" not in line:
         raise InvalidEvent(f"line {number}: needs a name")
+    for key, value in line.items():
+        if key not in _LINE:
+            raise InvalidEvent(f"line {number}: unknown key {key[:120]!r}; known are {', '.join(_LINE)}")
+        if not isinstance(value, _LINE[key]) or isinstance(value, bool):
+            raise InvalidEvent(f"line {number}: {key} must not be {_kind(value)}")
     return {"data": {}, **line}
 
 
@@ -99,4 +107,6 @@ def _kind(value: object) -> str:
         return "an array"
     if isinstance(value, str):
         return "a string"
+    if isinstance(value, dict):
+        return "an object"
     return json.dumps(value) if value is None or isinstance(value, bool) else "a number"

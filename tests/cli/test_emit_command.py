@@ -150,12 +150,21 @@ def test_one_faulty_line_refuses_them_all_and_every_faulty_one_is_named(joelclaw
     lines = [
         json.dumps({"name": "content/updated", "data": DATA}), "{", '{"data": {}}',
         '{"name": "content/updated", "date": {}}', "[]",
+        '{"name": "content/updated", "delay_s": "soon"}', '{"name": 7}', '{"name": "x", "meta": true}',
     ]  # fmt: skip
 
     piped = joelclaw("emit", "--stdin", stdin="\n".join(lines))
 
     assert (piped.code, piped.error["code"]) == (1, "EVENT_INVALID")
-    for part in ("line 2", "line 3: needs a name", "line 4: unknown key 'date'", "line 5 must be"):
+    for part in (
+        "line 2",
+        "line 3: needs a name",
+        "line 4: unknown key 'date'",
+        "line 5 must be",
+        "line 6: delay_s",
+        "line 7: name",
+        "line 8: meta",
+    ):
         assert part in piped.error["message"]
     assert depth(joelclaw) == 0
 
