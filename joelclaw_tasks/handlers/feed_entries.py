@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import io
 import re
 from collections.abc import Mapping
@@ -50,9 +51,9 @@ def parse_feed(body: bytes, *, url: str, content_type: str | None) -> Feed:
         raise FetchFailed(f"the feed cannot be parsed ({type(error).__name__})") from None
     fault = document.get("bozo_exception") if document.get("bozo") else None
     if not document.entries and not document.version:
-        html = re.match(rb"\s*(<!doctype html|<html)", body[:500], re.IGNORECASE)
+        page = re.match(rb"\s*(<!doctype html|<html)", body[:500], re.IGNORECASE)
         raise FetchFailed(
-            "the server sent a web page, not a feed" if html else "the answer is not RSS or Atom"
+            "the server sent a web page, not a feed" if page else "the answer is not RSS or Atom"
         )
     malformed = fault is not None and not isinstance(fault, _HARMLESS)
     if malformed and not document.entries:
@@ -91,4 +92,6 @@ def _text(raw: Mapping[str, Any], name: str) -> str | None:
     value = raw.get(name)
     if not isinstance(value, str):
         return None
-    return one_line(re.sub(r"<[^<>]{0,300}>", " ", value)) or None
+    if "html" in str((raw.get(f"{name}_detail") or {}).get("type")):
+        value = html.unescape(re.sub(r"</?[A-Za-z][^<>]{0,300}>", "", value))
+    return one_line(value) or None

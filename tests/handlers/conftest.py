@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class Recorder:
         data: Mapping[str, Any],
         *,
         id: str | None = None,
-        source: str = "python",  # noqa: A002
+        source: str = "python",
     ) -> object:
         if self.fail_after is not None and len(self.emitted) >= self.fail_after:
             raise ConnectionError("the core went away")
@@ -56,7 +57,7 @@ def world(tmp_path: Path, recorder: Recorder) -> Iterator[World]:
 
 @pytest.fixture
 def event() -> Callable[..., Event]:
-    def make(name: str, data: dict[str, Any], *, id: str = "e-1", at_ms: int = NOON_MS) -> Event:  # noqa: A002
+    def make(name: str, data: dict[str, Any], *, id: str = "e-1", at_ms: int = NOON_MS) -> Event:
         return Event(id=id, name=name, source="test", data=data, at_ms=at_ms)
 
     return make
@@ -95,12 +96,11 @@ def site() -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             site.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-            try:
+            # The client may have had enough.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 site.answers[self.path](self)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the client had enough
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

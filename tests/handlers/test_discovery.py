@@ -100,10 +100,17 @@ def test_a_thought_without_a_link_is_a_find_too(world: World, event: Make, recor
 @pytest.mark.parametrize(
     "data",
     [
-        {}, {"url": None}, {"url": 5}, {"url": ""}, {"url": "ftp://example.com/"}, {"url": "javascript:alert(1)"},
-        {"url": "https://u:secret@example.com/"}, {"url": "https://example.com/", "title": ["x"]}, {"context": " "},
+        {},
+        {"url": None},
+        {"url": 5},
+        {"url": ""},
+        {"url": "ftp://example.com/"},
+        {"url": "javascript:alert(1)"},
+        {"url": "https://u:secret@example.com/"},
+        {"url": "https://example.com/", "title": ["x"]},
+        {"context": " "},
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_a_find_is_refused_and_nothing_is_kept(
     world: World, event: Make, recorder: Recorder, data: dict[str, Any]
 ) -> None:
@@ -189,18 +196,60 @@ _HOSTILE = st.one_of(
     st.text(max_size=80),
     st.lists(
         st.sampled_from(
-            ["[", "]", "(", ")", "<", ">", "!", "`", "``", "*", "_", "\\", "\n", "\n\n# ", "[[x]]", "![a](b)", "<!--", "-->",
-             "<script>", "&lt;", "&amp;", "&#60;", "|", "~~", "---", "==", "%%", "$", "a", " ", "https://e.com", "www.e.com",
-             "](<https://evil.example>)", "- ", "1. ", "> ", "\u2028", "\r", "\x00", "e@e.com", "#tag", "^id"]
+            [
+                "[",
+                "]",
+                "(",
+                ")",
+                "<",
+                ">",
+                "!",
+                "`",
+                "``",
+                "*",
+                "_",
+                "\\",
+                "\n",
+                "\n\n# ",
+                "[[x]]",
+                "![a](b)",
+                "<!--",
+                "-->",
+                "<script>",
+                "&lt;",
+                "&amp;",
+                "&#60;",
+                "|",
+                "~~",
+                "---",
+                "==",
+                "%%",
+                "$",
+                "a",
+                " ",
+                "https://e.com",
+                "www.e.com",
+                "](<https://evil.example>)",
+                "- ",
+                "1. ",
+                "> ",
+                "\u2028",
+                "\r",
+                "\x00",
+                "e@e.com",
+                "#tag",
+                "^id",
+            ]
         ),
         max_size=20,
     ).map("".join),
-)  # fmt: skip
+)
 
 
 @given(title=_HOSTILE, context=_HOSTILE)
 def test_whatever_a_title_says_the_line_is_one_list_entry_with_one_link(title: str, context: str) -> None:
-    line = f"- 12:00 {markdown.link(title, 'https://example.com/?a=1&copy;=2')}: {markdown.escaped(context)} <!-- m -->\n"
+    link = markdown.link(title, "https://example.com/?a=1&copy;=2")
+    line = f"- 12:00 {link}: {markdown.escaped(context)} <!-- m -->\n"
 
     tokens = MarkdownIt("commonmark").parse(f"{line}- next\n")
 

@@ -21,12 +21,26 @@ Record = Callable[..., dict[str, Any]]
 
 def _data(number: int, conclusion: str | None = "success", **more: Any) -> dict[str, Any]:
     return {
-        "action": "completed", "deliveryId": f"d-{number}", "runId": 7_000_000 + number, "runNumber": number,
-        "runAttempt": 1, "workflowId": 5, "workflowName": "CI", "event": "push", "status": "completed",
-        "conclusion": conclusion, "htmlUrl": f"https://github.com/acme/site/actions/runs/{number}", "branch": "main",
-        "headSha": "abc", "actorLogin": "alice", "repository": "acme/site", "headRepository": "acme/site",
-        "createdAt": "2026-03-01T12:00:00Z", "updatedAt": f"2026-03-01T12:{number % 60:02}:00Z", **more,
-    }  # fmt: skip
+        "action": "completed",
+        "deliveryId": f"d-{number}",
+        "runId": 7_000_000 + number,
+        "runNumber": number,
+        "runAttempt": 1,
+        "workflowId": 5,
+        "workflowName": "CI",
+        "event": "push",
+        "status": "completed",
+        "conclusion": conclusion,
+        "htmlUrl": f"https://github.com/acme/site/actions/runs/{number}",
+        "branch": "main",
+        "headSha": "abc",
+        "actorLogin": "alice",
+        "repository": "acme/site",
+        "headRepository": "acme/site",
+        "createdAt": "2026-03-01T12:00:00Z",
+        "updatedAt": f"2026-03-01T12:{number % 60:02}:00Z",
+        **more,
+    }
 
 
 @pytest.fixture
@@ -89,10 +103,10 @@ def test_only_a_change_between_success_and_failure_is_told(record: Record, recor
     for number, conclusion in enumerate(conclusions, 1):
         record(number, conclusion)
 
+    runs = "https://github.com/acme/site/actions/runs"
     assert [
-        "CI on acme/site main fails after 2 successes. Run 4 by alice: https://github.com/acme/site/actions/runs/4",
-        "CI on acme/site main works again after 2 failures. Run 8 by alice: "
-        "https://github.com/acme/site/actions/runs/8",
+        f"CI on acme/site main fails after 2 successes. Run 4 by alice: {runs}/4",
+        f"CI on acme/site main works again after 2 failures. Run 8 by alice: {runs}/8",
     ] == [told["text"] for told in recorder.told]
     assert ["warning", "info"] == [told["severity"] for told in recorder.told]
 
@@ -139,9 +153,12 @@ def test_the_history_is_the_same_in_whatever_order_runs_arrive(
 def test_branches_workflows_repositories_and_forks_are_kept_apart(record: Record, recorder: Recorder) -> None:
     record(1)
     apart = [
-        {"branch": "dev"}, {"workflowName": "Deploy"}, {"repository": "acme/other", "headRepository": "acme/other"},
-        {"headRepository": "mallory/site"}, {"branch": None},
-    ]  # fmt: skip
+        {"branch": "dev"},
+        {"workflowName": "Deploy"},
+        {"repository": "acme/other", "headRepository": "acme/other"},
+        {"headRepository": "mallory/site"},
+        {"branch": None},
+    ]
     for more in apart:
         assert 1 == record(2, "failure", **more)["run_count"]
 
@@ -194,10 +211,19 @@ def test_text_from_outside_stays_on_one_line(record: Record, recorder: Recorder)
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"runId": None}, {"runId": True}, {"runId": [1]}, {"repository": None}, {"repository": 5}, {"workflowName": " "},
-        {"runNumber": "7"}, {"runNumber": -1}, {"runAttempt": 1.5}, {"conclusion": 5}, {"branch": {}},
+        {"runId": None},
+        {"runId": True},
+        {"runId": [1]},
+        {"repository": None},
+        {"repository": 5},
+        {"workflowName": " "},
+        {"runNumber": "7"},
+        {"runNumber": -1},
+        {"runAttempt": 1.5},
+        {"conclusion": 5},
+        {"branch": {}},
     ],
-)  # fmt: skip
+)
 def test_data_that_cannot_be_a_run_is_refused_and_nothing_is_written(
     record: Record, tmp_path: Path, wrong: dict[str, Any]
 ) -> None:
