@@ -12,13 +12,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from joelclaw_tasks.fleet.redis_server import write_private
 
 _PROC = Path("/proc")
+_KILLED_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +95,21 @@ def end_leftovers(path: Path, grace_s: float = 15.0) -> list[str]:
         for process in alive:
             if start_mark(process.pid) == process.started:
                 _signal(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + grace_s
+        _wait(lambda one: start_mark(one.pid) == one.started, alive, grace_s)
         # A group may outlive its leader: workers of a pool whose main process was killed.
-        while any(start_mark(process.pid) == process.started for process in alive):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.02)
         for process in alive:
             for pid in _members(process):
                 _signal(pid, signal.SIGKILL)
+        _wait(lambda one: bool(_members(one)), alive, _KILLED_WITHIN_S)
         ended += [process.name for process in alive]
     path.unlink(missing_ok=True)
     return ended
+
+
+def _wait(still: Callable[[Recorded], bool], processes: Sequence[Recorded], most_s: float) -> None:
+    deadline = time.monotonic() + most_s
+    while any(still(process) for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _members(process: Recorded) -> list[int]:

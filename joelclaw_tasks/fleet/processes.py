@@ -32,22 +32,37 @@ def fleet_processes(
     specs.append(
         ProcessSpec(
             "beat",
-            _celery("beat", "-S", "joelclaw_tasks.broker.beat:Scheduler", "--loglevel", "INFO",
-                    "--pidfile=", "-s", str(state_dir / "beat-schedule")),
+            _celery(
+                "beat",
+                "-S",
+                "joelclaw_tasks.broker.beat:Scheduler",
+                "--loglevel",
+                "INFO",
+                "--pidfile=",
+                "-s",
+                str(state_dir / "beat-schedule"),
+            ),
             stage=DOORS,
             ready_line=r"beat: Starting\.\.\.",
         )
-    )  # fmt: skip
+    )
     specs.append(
         ProcessSpec(
             "ingress",
-            (sys.executable, "-m", "uvicorn", "joelclaw_tasks.ingress.app:app", "--host", ingress_host,
-             "--port", str(ingress_port), "--no-access-log"),
+            (
+                sys.executable,
+                "-m",
+                "joelclaw_tasks.ingress",
+                "--host",
+                ingress_host,
+                "--port",
+                str(ingress_port),
+            ),
             stage=DOORS,
             probe=http_ok(ingress_port, "/healthz", ingress_host),
             port=ingress_port,
         )
-    )  # fmt: skip
+    )
     if flower_port is not None:
         specs.append(
             ProcessSpec(
@@ -75,13 +90,25 @@ def _redis(redis: EmbeddedRedis) -> ProcessSpec:
 def _worker(queue: str, pool: str, size: int) -> ProcessSpec:
     return ProcessSpec(
         f"worker-{queue}",
-        _celery("worker", "--pool", pool, "--concurrency", str(size), "-Q", queue, "-n", f"{queue}@%h",
-                "--loglevel", "INFO", "--without-gossip"),
+        _celery(
+            "worker",
+            "--pool",
+            pool,
+            "--concurrency",
+            str(size),
+            "-Q",
+            queue,
+            "-n",
+            f"{queue}@%h",
+            "--loglevel",
+            "INFO",
+            "--without-gossip",
+        ),
         stage=WORKERS,
         ready_line=r"@\S+ ready\.",
         # A cold shutdown: jobs that did not end in time are given back, where KILL would count as a crash.
         last_signal=signal.SIGQUIT,
-    )  # fmt: skip
+    )
 
 
 def _celery(*arguments: str) -> tuple[str, ...]:
