@@ -13,6 +13,8 @@ from joelclaw_tasks.core.store import Job
 
 #: Message property in which the router and `emit` say what the registry knows of a job.
 SPEC_PROPERTY = "jc"
+#: Message property: for how long the job is remembered as a duplicate after it finished, in ms.
+KEEP_PROPERTY = "jc_keep_ms"
 #: Message header in which a worker receives the delivery tag of its lease.
 TAG_HEADER = "jc_tag"
 
@@ -44,7 +46,7 @@ def job_of(queue: str, message: Mapping[str, Any], payload: str | bytes, slack_m
         priority=priority,
         slack_ms=slack_ms[priority],
         due_ms=due_ms(headers.get("eta")),
-        keep_ms=spec.get("keep_ms", 0),
+        keep_ms=spec.get("keep_ms") or _number(properties.get(KEEP_PROPERTY)),
         retries=_number(headers.get("retries")),
         actor=spec.get("actor", ""),
         trace=str(headers.get("traceparent") or ""),

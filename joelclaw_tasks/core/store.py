@@ -19,6 +19,7 @@ from redis.retry import Retry
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.scripts import load_source, script_names
 from joelclaw_tasks.core.states import WAITING, Word
+from joelclaw_tasks.core.view import View
 from joelclaw_tasks.errors import CoreUnreachable, ScriptDrift
 from joelclaw_tasks.settings import Settings
 
@@ -101,6 +102,7 @@ class Store:
         self.max_kills = max_kills
         self.transitions_max = transitions_max
         self._now_ms = now_ms
+        self.view = View(client, keys)
 
     @classmethod
     def connect(cls, settings: Settings, **options: Any) -> Store:
@@ -245,15 +247,23 @@ class Store:
 
     # -- queues -------------------------------------------------------------------------------
 
+    def snapshot(self) -> dict[str, Any]:
+        """Depth, ages, gates and pauses: see View.snapshot."""
+        return dict(self._ask(self.view.snapshot))
+
+    def list_jobs(self, limit: int = 10) -> list[dict[str, Any]]:
+        """The next jobs in order: see View.list_jobs."""
+        return list(self._ask(lambda: self.view.list_jobs(limit)))
+
+    def inspect(self, job_id: str) -> dict[str, Any]:
+        """Everything known of one job: see View.inspect. Raises UnknownJob."""
+        return dict(self._ask(lambda: self.view.inspect(job_id)))
+
     def queue_size(self, queue: str) -> int:
         """How many jobs of a queue wait, for whatever they wait."""
-        waiting = {state.value for state in WAITING}
-        size = self._ask(lambda: self.client.llen(self.keys.inbox(queue)))
-        for field, jobs in self._ask(lambda: self.client.hgetall(self.keys.counts)).items():
-            owner, _, rest = field.decode().partition("|")
-            if owner == queue and rest.rpartition("|")[2] in waiting:
-                size += int(jobs)
-        return int(size)
+        states = self._ask(self.view.snapshot)["queues"].get(queue, {})
+        waiting = sum(states.get(state.value, 0) for state in WAITING)
+        return int(waiting + self._ask(lambda: self.client.llen(self.keys.inbox(queue))))
 
     def purge(self, queue: str, *, actor: str, reason: str) -> int:
         """Cancel every waiting job of a queue; answers how many."""

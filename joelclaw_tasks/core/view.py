@@ -1,0 +1,216 @@
+"""View: what waits, where and why. Reads only; never changes a key."""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import json
+from collections import defaultdict
+from typing import Any
+
+import redis
+
+from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.core.rank import PRIORITIES
+from joelclaw_tasks.core.states import FINAL, WAITING, State
+from joelclaw_tasks.errors import UnknownJob
+
+_WAITING = {state.value for state in WAITING}
+_FINAL = {state.value for state in FINAL}
+#: Oldest ages are read from the first jobs of this many lanes of each queue.
+_LANES_LOOKED_AT = 500
+_NUMBERS = (
+    "priority", "slack_ms", "keep_ms", "claims", "kills", "retries", "rank", "admitted_at", "available_at",
+    "due_at", "claimed_at", "finished_at", "discarded_at",
+)  # fmt: skip
+
+
+class View:
+    """Reads the core. `client` answers bytes."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    def now_ms(self) -> int:
+        """Redis's time in epoch milliseconds."""
+        seconds, micros = self._client.time()  # type: ignore[misc]
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def snapshot(self) -> dict[str, Any]:
+        """Depth by family, priority, state and queue, ages, gates and pauses, as plain values.
+
+        `total` counts waiting jobs; ages are milliseconds since a job became startable.
+        """
+        pipe = self._client.pipeline(transaction=True)
+        pipe.hgetall(self._keys.counts)
+        pipe.hgetall(self._keys.pauses)
+        pipe.hgetall(self._keys.limits)
+        pipe.zrange(self._keys.parked_gates, 0, 999)
+        pipe.time()
+        counts, pauses, limits, parked_gates, clock = pipe.execute()
+        now_ms = clock[0] * 1000 + clock[1] // 1000
+        families: dict[str, dict[str, Any]] = {}
+        queues: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        by_state: dict[str, int] = {state.value: 0 for state in State}
+        by_priority = dict.fromkeys(PRIORITIES, 0)
+        for field, jobs in sorted(counts.items()):
+            queue, rest = field.decode().split("|", 1)
+            family, level, state = rest.rsplit("|", 2)
+            count = int(jobs)
+            entry = families.setdefault(family, _family(family))
+            by_state[state] += count
+            entry["by_state"][state] += count
+            queues[queue][state] += count
+            if state in _WAITING:
+                by_priority[PRIORITIES[int(level)]] += count
+                entry["by_priority"][PRIORITIES[int(level)]] += count
+                entry["total"] += count
+        ages = self._oldest_ages(sorted(queues), now_ms)
+        for family, age_ms in ages.items():
+            if family in families:
+                families[family]["oldest_age_ms"] = age_ms
+        return {
+            "taken_at_ms": now_ms,
+            "total": sum(by_state[state] for state in _WAITING),
+            "by_priority": by_priority,
+            "by_state": by_state,
+            "oldest_age_ms": max(ages.values(), default=None),
+            "families": sorted(families.values(), key=lambda entry: (-entry["total"], entry["family"])),
+            "queues": {queue: dict(states) for queue, states in sorted(queues.items())},
+            "gates": self._gates(pauses, limits, parked_gates),
+            "pauses": [json.loads(record) for _, record in sorted(pauses.items())],
+        }
+
+    def list_jobs(self, limit: int = 10) -> list[dict[str, Any]]:
+        """The first `limit` jobs in lanes, in the order in which they would start if all gates were open."""
+        places: list[tuple[str, str | None]] = [
+            (self._keys.ready(queue.decode()), None) for queue in self._client.smembers(self._keys.queues)
+        ]
+        for gate in self._client.zrange(self._keys.parked_gates, 0, 999):
+            places.append((self._keys.parked(gate.decode()), gate.decode()))
+        lanes = [
+            (rank, lane.decode(), gate)
+            for key, gate in places
+            for lane, rank in self._client.zrange(key, 0, limit - 1, withscores=True)
+        ]
+        best = heapq.nsmallest(limit, lanes)
+        jobs = [
+            (rank, job_id.decode(), gate)
+            for _, lane, gate in best
+            for job_id, rank in self._client.zrange(self._keys.lane(lane), 0, limit - 1, withscores=True)
+        ]
+        now_ms = self.now_ms()
+        found = []
+        for rank, job_id, gate in heapq.nsmallest(limit, jobs):
+            job = self._read(job_id)
+            if job is not None:
+                found.append(
+                    {
+                        "id": job_id,
+                        "family": job["family"],
+                        "handler": job["handler"],
+                        "queue": job["queue"],
+                        "state": job["state"],
+                        "priority": PRIORITIES[job["priority"]],
+                        "rank_ms": int(rank),
+                        "age_ms": now_ms - job.get("available_at", now_ms),
+                        "lane": job["lane"],
+                        "gate": gate,
+                    }
+                )
+        return found
+
+    def inspect(self, job_id: str) -> dict[str, Any]:
+        """Everything known of one job; its message decoded under `payload`. Raises UnknownJob."""
+        job = self._read(job_id)
+        if job is None:
+            raise UnknownJob(f"no job has the id {job_id!r}")
+        meta = self._client.hgetall(self._keys.lane_meta(job["lane"]))
+        if job["state"] == State.AVAILABLE and meta:
+            job["gate"] = meta.get(b"parked", b"").decode() or None
+            job["parked_at"] = int(meta.get(b"parked_at") or 0) or None
+        if job["state"] != State.EXECUTING:
+            job.pop("holder", None)
+        job["gates"] = [gate for gate in job.get("gates", "").split("\n") if gate]
+        job["priority"] = PRIORITIES[job["priority"]]
+        job["payload"] = _decoded(job.get("payload"))
+        job.pop("next_payload", None)
+        return {"id": job_id, **job}
+
+    def _read(self, job_id: str) -> dict[str, Any] | None:
+        fields = self._client.hgetall(self._keys.job(job_id))
+        if not fields:
+            return None
+        job: dict[str, Any] = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+        for name in _NUMBERS:
+            if name in job:
+                job[name] = int(job[name])
+        return job
+
+    def _gates(
+        self, pauses: dict[bytes, bytes], limits: dict[bytes, bytes], parked_gates: list[bytes]
+    ) -> list[dict[str, Any]]:
+        names = sorted({*pauses, *limits, *parked_gates})
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.zcard(self._keys.parked(name.decode()))
+            pipe.zcard(self._keys.running(name.decode()))
+        sizes = pipe.execute()
+        gates = []
+        for name, parked, running in zip(names, sizes[::2], sizes[1::2], strict=True):
+            gate = name.decode()
+            limit = limits.get(name, limits.get(gate.partition("=")[0].encode()))
+            most = None if limit is None else int(limit)
+            gates.append(
+                {
+                    "gate": gate,
+                    "kind": gate.partition(":")[0],
+                    "shut": name in pauses or (most is not None and running >= most),
+                    "limit": most,
+                    "running": running,
+                    "parked_lanes": parked,
+                }
+            )
+        return gates
+
+    def _oldest_ages(self, queues: list[str], now_ms: int) -> dict[str, int]:
+        """Age of the oldest first job of each family. Within a lane, the first job is the oldest of its priority."""
+        pipe = self._client.pipeline(transaction=False)
+        for queue in queues:
+            pipe.srandmember(self._keys.lanes(queue), _LANES_LOOKED_AT)
+        lanes = [lane.decode() for found in pipe.execute() for lane in found]
+        for lane in lanes:
+            pipe.zrange(self._keys.lane(lane), 0, 0)
+        heads = [head[0].decode() for head in pipe.execute() if head]
+        for job_id in heads:
+            pipe.hmget(self._keys.job(job_id), "family", "available_at")
+        ages: dict[str, int] = {}
+        for family, available_at in pipe.execute():
+            if family and available_at:
+                age_ms = max(0, now_ms - int(available_at))
+                ages[family.decode()] = max(age_ms, ages.get(family.decode(), 0))
+        return ages
+
+
+def _family(name: str) -> dict[str, Any]:
+    return {
+        "family": name,
+        "total": 0,
+        "by_priority": dict.fromkeys(PRIORITIES, 0),
+        "by_state": {state.value: 0 for state in State},
+        "oldest_age_ms": None,
+    }
+
+
+def _decoded(payload: str | None) -> Any:
+    """The Celery message with its body decoded, as far as that is possible."""
+    if payload is None:
+        return None
+    try:
+        message = json.loads(payload)
+        if message["properties"].get("body_encoding") == "base64":
+            message["body"] = json.loads(base64.b64decode(message["body"]))
+    except (ValueError, KeyError, TypeError):
+        return payload
+    return message

@@ -1,0 +1,303 @@
+"""emit: one event in, one job for each of its handlers, admitted in one atomic step."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from time import time
+from typing import Any, Literal
+
+from opentelemetry import propagate, trace
+
+from joelclaw_tasks.admission import admission_of
+from joelclaw_tasks.core.event import Event
+from joelclaw_tasks.core.rank import parse_priority
+from joelclaw_tasks.core.spec import HandlerSpec
+from joelclaw_tasks.core.states import Word
+from joelclaw_tasks.core.store import Job, Store
+from joelclaw_tasks.errors import InvalidEvent, PayloadTooLarge
+from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.settings import Settings
+
+Decision = Literal["admitted", "scheduled", "duplicate"]
+
+#: Job ids are derived from event id and handler, so that emitting twice is harmless (RFC 4122, version 5).
+_JOB_NAMESPACE = uuid.UUID("9e0d4c0e-6f0e-5b0a-9d0c-6a6f656c6a63")
+_EVENTS_PER_CALL = 50
+_CALLS_PER_ROUND_TRIP = 10
+_DECISIONS: dict[Word, Decision] = {
+    Word.ADMITTED: "admitted",
+    Word.SCHEDULED: "scheduled",
+    Word.DUPLICATE: "duplicate",
+}
+_tracer = trace.get_tracer("joelclaw_tasks")
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to emit: the arguments of `emit` as a value."""
+
+    name: str
+    data: Mapping[str, Any]
+    id: str | None = None
+    source: str = "python"
+    priority: int | str | None = None
+    at: datetime | None = None
+    delay_s: float | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobReceipt:
+    """What was decided for one handler."""
+
+    handler: str
+    job_id: str
+    decision: Decision
+    duplicate_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was decided for one event."""
+
+    event_id: str
+    name: str
+    jobs: tuple[JobReceipt, ...]
+
+    def to_wire(self) -> dict[str, Any]:
+        """The receipt as JSON-able values."""
+        return {
+            "event_id": self.event_id,
+            "name": self.name,
+            "jobs": [
+                {
+                    "handler": job.handler,
+                    "job_id": job.job_id,
+                    "decision": job.decision,
+                    "duplicate_of": job.duplicate_of,
+                }
+                for job in self.jobs
+            ],
+        }
+
+
+class Emitter:
+    """Emits events of one registry into one Redis. Safe to share between threads."""
+
+    def __init__(self, settings: Settings, registry: Registry, store: Store) -> None:
+        self.registry = registry
+        self.store = store
+        self._settings = settings
+
+    @classmethod
+    def connect(cls, settings: Settings) -> Emitter:
+        """An emitter for the registry and the Redis of the settings. Raises RegistryError, CoreUnreachable."""
+        return cls(settings, Registry.load(settings.registry_dir), Store.connect(settings))
+
+    def emit(self, name: str, data: Mapping[str, Any], **options: Any) -> Receipt:
+        """Emit one event; see the function `emit`."""
+        return self.emit_many([NewEvent(name, data, **options)])[0]
+
+    def emit_many(self, events: Iterable[NewEvent]) -> list[Receipt]:
+        """Emit many events in few round trips; a receipt for each, in order.
+
+        Every event is checked before the first is admitted. Raises UnknownEvent, InvalidEvent or
+        PayloadTooLarge for the first that is refused, and CoreUnreachable; after that error it is
+        safe to emit the same events again, under the same ids.
+        """
+        events = list(events)
+        label = events[0].name if len(events) == 1 else "many"
+        with _tracer.start_as_current_span(f"emit {label}", kind=trace.SpanKind.PRODUCER):
+            carrier: dict[str, str] = {}
+            propagate.inject(carrier)
+            planned = [self._plan(event, carrier) for event in events]
+        jobs = [jobs for _, jobs in planned]
+        calls = [
+            [job for event_jobs in jobs[start : start + _EVENTS_PER_CALL] for job in event_jobs]
+            for start in range(0, len(jobs), _EVENTS_PER_CALL)
+        ]
+        words: list[Word] = []
+        for start in range(0, len(calls), _CALLS_PER_ROUND_TRIP):
+            for reply in self.store.admit_many(calls[start : start + _CALLS_PER_ROUND_TRIP]):
+                words.extend(reply)
+        decided = iter(words)
+        return [
+            Receipt(event.id, event.name, tuple(_receipt(job, next(decided)) for job in event_jobs))
+            for event, event_jobs in planned
+        ]
+
+    def _plan(self, new: NewEvent, carrier: dict[str, str]) -> tuple[Event, list[Job]]:
+        spec = self.registry.event(new.name)
+        chosen = parse_priority(new.priority)
+        now_ms = int(time() * 1000)
+        if not isinstance(new.data, Mapping):
+            raise InvalidEvent(f"data of {new.name} must be a JSON object, not {type(new.data).__name__}")
+        event = Event(
+            id=_checked_id(new.id),
+            name=new.name,
+            source=new.source,
+            data=dict(new.data),
+            at_ms=now_ms,
+            priority=chosen,
+            meta=dict(new.meta),
+        )
+        body = self._body(event)
+        due_ms = _due_ms(new, now_ms)
+        priority = spec.priority if chosen is None else chosen
+        return event, [self._job(event, body, handler, priority, due_ms, carrier) for handler in spec.handlers]
+
+    def _body(self, event: Event) -> str:
+        """The Celery body, base64 as kombu carries it. JSON that a worker could not read is refused here."""
+        try:
+            text = json.dumps(event.to_wire(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            wire = text.encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidEvent(f"data of {event.name} is not JSON: {_plain(error)}") from None
+        if len(wire) > self._settings.payload_max_bytes:
+            raise PayloadTooLarge(
+                f"event {event.name} has {len(wire)} bytes; the cap is {self._settings.payload_max_bytes}"
+            )
+        return base64.b64encode(b"[[" + wire + b"],{}," + _EMBED + b"]").decode()
+
+    def _job(
+        self,
+        event: Event,
+        body: str,
+        handler: HandlerSpec,
+        priority: int,
+        due_ms: int,
+        carrier: dict[str, str],
+    ) -> Job:
+        job_id = str(uuid.uuid5(_JOB_NAMESPACE, f"{event.id}\n{handler.name}"))
+        admission = admission_of(self.registry, handler, event, priority, self._settings.keep_finished_ms)
+        return Job(
+            id=job_id,
+            queue=handler.queue,
+            family=event.family,
+            handler=handler.name,
+            lane=f"{handler.queue}|{handler.name}|{admission['lane']}",
+            gates=tuple(admission["gates"]),
+            priority=priority,
+            slack_ms=self._settings.slack_ms[priority],
+            due_ms=due_ms,
+            keep_ms=self._settings.keep_finished_ms,
+            actor=event.source,
+            trace=carrier.get("traceparent", ""),
+            payload=_message(job_id, event, handler, body, carrier, admission),
+        )
+
+
+def emit(
+    name: str,
+    data: Mapping[str, Any],
+    *,
+    id: str | None = None,  # the name that callers expect
+    source: str = "python",
+    priority: int | str | None = None,
+    at: datetime | None = None,
+    delay_s: float | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> Receipt:
+    """Emit one event to all of its handlers; returns at once with ids and the decision for each.
+
+    With the same `id`, emitting twice is harmless: the second time every decision is "duplicate".
+    `priority` (0..3 or "P0".."P3") overrides the registry's. `at` (aware, or UTC) or `delay_s` keeps the
+    jobs waiting until then. Raises UnknownEvent, InvalidEvent, PayloadTooLarge or CoreUnreachable;
+    then nothing was queued, or (CoreUnreachable) emitting again under the same id is safe.
+    """
+    return _default().emit(
+        name, data, id=id, source=source, priority=priority, at=at, delay_s=delay_s, meta=meta or {}
+    )
+
+
+def emit_many(events: Iterable[NewEvent]) -> list[Receipt]:
+    """Emit many events in few round trips; see Emitter.emit_many."""
+    return _default().emit_many(events)
+
+
+@cache
+def _default() -> Emitter:
+    return Emitter.connect(Settings.load())
+
+
+def _receipt(job: Job, word: Word) -> JobReceipt:
+    decision = _DECISIONS[word]
+    return JobReceipt(job.handler, job.id, decision, job.id if decision == "duplicate" else None)
+
+
+def _checked_id(given: str | None) -> str:
+    if given is None:
+        return str(uuid.uuid4())
+    if not isinstance(given, str) or not given or len(given) > 256 or not given.isprintable():
+        raise InvalidEvent("the id of an event must be 1 to 256 printable characters")
+    return given
+
+
+def _due_ms(new: NewEvent, now_ms: int) -> int:
+    if new.at is not None and new.delay_s is not None:
+        raise InvalidEvent("give `at` or `delay_s`, not both")
+    if new.at is not None:
+        moment = new.at if new.at.tzinfo else new.at.replace(tzinfo=UTC)
+        return int(moment.timestamp() * 1000)
+    if new.delay_s is None:
+        return 0
+    if not 0 <= new.delay_s <= 366 * 86_400:
+        raise InvalidEvent(f"delay_s must be 0 to 366 days, not {new.delay_s!r}")
+    return now_ms + int(new.delay_s * 1000)
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "it holds a lone surrogate, which is not a character"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if "float values" in str(error):
+        return "it holds NaN or Infinity, which JSON has no word for"
+    return str(error).splitlines()[0][:200]
+
+
+_EMBED = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
+_ORIGIN = f"{os.getpid()}@{socket.gethostname()}"
+
+
+def _message(
+    job_id: str,
+    event: Event,
+    handler: HandlerSpec,
+    body: str,
+    carrier: dict[str, str],
+    admission: dict[str, Any],
+) -> str:
+    """A Celery message (task protocol 2) as kombu's Redis transport writes it."""
+    limits = [None, None]
+    if handler.timeout_s is not None:
+        limits = [handler.timeout_s + 5, handler.timeout_s]  # hard, soft: time to clean up
+    # What Flower and logs show of the arguments: never the data, which may hold secrets.
+    shown = f"({event.name!r}, {event.id!r})"
+    return json.dumps(
+        {
+            "body": body,
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {
+                "lang": "py", "task": handler.name, "id": job_id, "shadow": None, "eta": None, "expires": None,
+                "group": None, "group_index": None, "retries": 0, "timelimit": limits, "root_id": job_id,
+                "parent_id": None, "argsrepr": shown, "kwargsrepr": "{}", "origin": _ORIGIN,
+                "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
+                **carrier,
+            },
+            "properties": {
+                "correlation_id": job_id, "reply_to": "", "delivery_mode": 2, "priority": 0,
+                "delivery_info": {"exchange": "", "routing_key": handler.queue}, "body_encoding": "base64",
+                "delivery_tag": job_id, "jc": admission,
+            },
+        }
+    )  # fmt: skip

@@ -1,0 +1,109 @@
+"""The fleet's Celery app: one task for each registry handler, and the few that beat drives."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from celery import Celery, Task
+from celery.signals import worker_init
+
+from joelclaw_tasks.admission import limits_of
+from joelclaw_tasks.broker.install import install
+from joelclaw_tasks.broker.router import PriorityRouter
+from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.emit import Emitter, Receipt
+from joelclaw_tasks.fleet.redis_policy import require_safe
+from joelclaw_tasks.fleet.task import add_handler_task
+from joelclaw_tasks.handlers.world import World
+from joelclaw_tasks.notify.console import notify
+from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.routines.health import check_redis
+from joelclaw_tasks.settings import Settings
+from joelclaw_tasks.telemetry.setup import start_tracing
+
+
+def make_app(settings: Settings | None = None, registry: Registry | None = None) -> Celery:
+    """A Celery app on the admission layer with every handler of the registry.
+
+    Raises SettingsError and RegistryError, both with every fault named.
+    """
+    settings = settings or Settings.load()
+    registry = registry or Registry.load(settings.registry_dir)
+    app = install(Celery("joelclaw_tasks", config_source="celeryconfig"))
+    app.conf.task_routes = (PriorityRouter(settings, registry),)
+    fleet = _Fleet(settings, registry)
+    for handler in registry.handlers.values():
+        add_handler_task(app, handler, fleet.world)
+
+    @app.task(name="joelclaw.emit", bind=True)
+    def emit_task(task: Task, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Emit an event; its id is derived from this task's id, so that beat fires it once."""
+        return fleet.emit(name, data, id=f"task:{task.request.id}", source="beat").to_wire()
+
+    @app.task(name="health.redis")
+    def health_redis() -> dict[str, Any]:
+        """Check the Redis of this fleet; tells the operator when it is not healthy."""
+        check = check_redis(fleet.store.client)
+        if check.status != "healthy":
+            notify(f"Redis {check.detail}.", cause="health.redis", severity="warning")
+        return check.to_wire()
+
+    @worker_init.connect(weak=False)
+    def prepare_worker(sender: Any = None, **_: Any) -> None:
+        if sender is not None and sender.app is app:
+            start_tracing()
+            _prepare(settings, registry, fleet.store)
+
+    return app
+
+
+class _Fleet:
+    """What tasks share within one process: made late, so that nothing is inherited over a fork."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._made: dict[int, tuple[Store, World]] = {}
+        self._guard = threading.Lock()
+
+    def _of_this_process(self) -> tuple[Store, World]:
+        pid = os.getpid()
+        with self._guard:
+            if pid not in self._made:
+                store = Store.connect(self._settings)
+                emitter = Emitter(self._settings, self._registry, store)
+                world = World(data_dir=self._settings.files_dir, emit=emitter.emit, notify=notify)
+                self._made = {pid: (store, world)}
+            return self._made[pid]
+
+    @property
+    def store(self) -> Store:
+        return self._of_this_process()[0]
+
+    def world(self) -> World:
+        return self._of_this_process()[1]
+
+    def emit(self, name: str, data: Mapping[str, Any], **options: Any) -> Receipt:
+        return Emitter(self._settings, self._registry, self.store).emit(name, data, **options)
+
+
+def _prepare(settings: Settings, registry: Registry, store: Store) -> None:
+    """Before a worker consumes: the server must keep what it accepts, and know the registry's limits."""
+    if settings.redis_url:
+        require_safe(settings.redis_url)
+    store.limit(limits_of(registry), actor="registry", reason=f"registry {registry.version[:12]}")
+
+
+@cache
+def _app() -> Celery:
+    return make_app()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        return _app()
+    raise AttributeError(name)

@@ -1,0 +1,1 @@
+"""What beat drives: plain functions, no Celery."""
