@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from joelclaw_tasks.errors import SettingsError
 
@@ -50,6 +51,8 @@ class Settings:
     transitions_max: int = 100_000
     ingress_host: str = "127.0.0.1"
     ingress_port: int = 0  # 0: a free port
+    # Count webhooks by X-Forwarded-For when they come over a tunnel or proxy on this machine.
+    ingress_trust_forwarded: bool = False
     flower_port: int = 0
     events_token: str | None = field(default=None, repr=False)
     github_webhook_secret: str | None = field(default=None, repr=False)
@@ -97,9 +100,20 @@ def _convert(name: str, text: str, kind: str) -> Any:
     try:
         if "Path" in kind:
             return Path(text).expanduser()
+        if kind == "bool":
+            return _switch(name, text)
         return int(text) if kind == "int" else text
     except ValueError:
         raise SettingsError(f"{name} must be a whole number, not {text!r}") from None
+
+
+def _switch(name: str, text: str) -> bool:
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise SettingsError(f"{name} must be 1 or 0, not {text!r}")
 
 
 def _running_fleet(path: Path) -> dict[str, Any]:
@@ -110,11 +124,22 @@ def _running_fleet(path: Path) -> dict[str, Any]:
     return {"redis_url": redis_url}
 
 
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("redis", "rediss", "unix") and parts.port != 0
+    except ValueError:  # the port is not a number, or out of range
+        return False
+
+
 def _checked(settings: Settings) -> Settings:
     for setting in fields(settings):
         value = getattr(settings, setting.name)
         if isinstance(value, int) and value < 0:
             raise SettingsError(f"{setting.name} must not be negative, not {value}")
+    if settings.redis_url is not None and not _is_redis_url(settings.redis_url):
+        # The URL itself may hold a password.
+        raise SettingsError("REDIS_URL must be redis://host:port/0, rediss://… or unix://path")
     if not 0 <= settings.default_priority <= 3:
         raise SettingsError(f"default_priority must be 0 to 3, not {settings.default_priority}")
     if list(settings.slack_ms) != sorted(settings.slack_ms):

@@ -50,7 +50,10 @@ def test_the_version_is_an_envelope_too(joelclaw_offline: JoelclawProcess) -> No
 
 
 def test_help_is_plain_text_for_people(joelclaw_offline: JoelclawProcess) -> None:
-    for arguments in (["--help"], ["queue", "--help"], ["queue", "pause", "-h"], ["emit", "--help"]):
+    for arguments in (
+        ["--help"], ["queue", "--help"], ["queue", "pause", "-h"], ["emit", "--help"],
+        ["up", "--help"], ["demo", "--help"], ["doctor", "--help"],
+    ):  # fmt: skip
         done = joelclaw_offline.raw(*arguments)
 
         assert done.returncode == 0
@@ -156,3 +159,18 @@ def test_start_up_imports_nothing_that_the_command_does_not_need(
     imported = {entry.rsplit("|", 1)[-1].strip().split(".")[0] for entry in done.stderr.splitlines()}
 
     assert imported & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["bogus", "http://:hunter2@localhost/0", "redis://:hunter2@localhost:99999/0", "redis://x:hunter2/0"],
+)
+def test_a_redis_url_that_is_none_is_refused_without_repeating_it(
+    joelclaw_offline: JoelclawProcess, url: str
+) -> None:
+    joelclaw_offline.env["REDIS_URL"] = url
+
+    piped = joelclaw_offline("queue", "depth")
+
+    assert (piped.code, piped.error["code"]) == (1, "SETTINGS_INVALID")
+    assert "hunter2" not in json.dumps(piped.envelope)
