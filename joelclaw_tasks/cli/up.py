@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from joelclaw_tasks.cli.envelope import NextAction, Outcome
+from joelclaw_tasks.cli.envelope import ExitCode, Failure, NextAction, Outcome, failed, succeeded, to_json
 from joelclaw_tasks.cli.invocation import Invocation, current
 from joelclaw_tasks.cli.progress import progress
-from joelclaw_tasks.cli.terminal import printable, show_outcome
+from joelclaw_tasks.cli.terminal import printable, write
+from joelclaw_tasks.errors import JoelclawError
 
 if TYPE_CHECKING:
     from joelclaw_tasks.fleet.launch import FleetUrls
@@ -44,15 +46,28 @@ def up(
 
     def announce(urls: FleetUrls) -> None:
         if invocation.as_json:
-            show_outcome(invocation, Outcome(urls.to_wire(), _NEXT))
+            actions = [replace(action, command=invocation.follow_up(action.command)) for action in _NEXT]
+            _write_line(succeeded(invocation.command, Outcome(urls.to_wire(), actions)))
         else:
             _show_urls(invocation, urls)
 
-    clean = launch(
-        invocation.home, ingress_port=port, with_flower=not no_flower, view=view, on_ready=announce
-    )
+    try:
+        clean = launch(
+            invocation.home, ingress_port=port, with_flower=not no_flower, view=view, on_ready=announce
+        )
+    except JoelclawError as error:
+        if not invocation.as_json:
+            raise
+        failure = Failure.of(error)
+        _write_line(failed(invocation.command, failure))
+        raise typer.Exit(failure.exit_code) from None
     if not clean:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _write_line(envelope: dict[str, Any]) -> None:
+    """The envelope on one line: whoever started us reads lines."""
+    write(to_json(envelope, one_line=True))
 
 
 class _Nothing:
