@@ -1,0 +1,125 @@
+"""The ingress as an ASGI application: `joelclaw_tasks.ingress.app:app`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.emit import Emitter
+from joelclaw_tasks.errors import CoreUnreachable, JoelclawError
+from joelclaw_tasks.ingress.door import Door
+from joelclaw_tasks.ingress.events import receive_events
+from joelclaw_tasks.ingress.funnel import Funnel
+from joelclaw_tasks.ingress.health import RedisProbe
+from joelclaw_tasks.ingress.providers import Provider
+from joelclaw_tasks.ingress.providers.github import GitHub
+from joelclaw_tasks.ingress.replies import (
+    RETRY_AFTER_S,
+    FaultBarrier,
+    JsonReply,
+    Refusal,
+    on_http_error,
+    on_joelclaw_error,
+    on_refusal,
+)
+from joelclaw_tasks.ingress.webhooks import webhook_route
+from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.settings import Settings
+
+#: Only a caller that brings an emitter of its own may leave the URL out.
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+#: After this a sender gets its 503.
+REDIS_ANSWERS_WITHIN_S = 2.0
+
+PROVIDERS: tuple[Provider, ...] = (GitHub(),)
+
+
+def create_app(settings: Settings | None = None, emitter: Emitter | None = None) -> Starlette:
+    """The application. What is not given is made when the server starts, from the environment.
+
+    Starting raises SettingsError or RegistryError; Redis need not answer yet.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        own = settings if settings is not None else Settings.load()
+        app.state.emitter = emitter if emitter is not None else emitter_of(own)
+        door = Door(own, app.state.emitter.registry, Funnel(app.state.emitter.emit_many))
+        app.state.door = door
+        app.state.probe = RedisProbe(own.redis_url or DEFAULT_REDIS_URL)
+        yield
+        await door.funnel.close()
+        await app.state.probe.close()
+
+    routes = [
+        Route("/healthz", _health),
+        Route("/webhooks", _webhooks),
+        Route("/webhooks/", _webhooks),
+        *(
+            Route(f"/webhooks/{provider.name}", webhook_route(provider), methods=["POST"])
+            for provider in PROVIDERS
+        ),
+        Route("/events", receive_events, methods=["POST"]),
+    ]
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(FaultBarrier)],
+        exception_handlers={
+            Refusal: on_refusal,
+            JoelclawError: on_joelclaw_error,
+            HTTPException: on_http_error,
+        },
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _health(request: Request) -> Response:
+    """200 when Redis answers, else 503: the ingress can accept nothing without it."""
+    alive = await request.app.state.probe.alive()
+    if alive:
+        return JsonReply({"ok": True, "redis": True})
+    error = {"code": CoreUnreachable.code, "message": "Redis does not answer"}
+    return JsonReply(
+        {"ok": False, "redis": False, "error": error, "fix": CoreUnreachable.fix},
+        status_code=503,
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+async def _webhooks(_request: Request) -> Response:
+    """Which providers there are."""
+    names = [provider.name for provider in PROVIDERS]
+    return JsonReply({"service": "joelclaw-webhooks", "status": "running", "providers": names})
+
+
+def emitter_of(settings: Settings) -> Emitter:
+    """The emitter that the settings describe; it connects when it first emits.
+
+    Raises RegistryError; CoreUnreachable when no Redis is known at all.
+    """
+    store = Store.connect(settings)
+    # Senders wait for this answer: a connection that Redis closed is opened again, but a Redis that
+    # is silent is not asked twice.
+    store.client = redis.Redis.from_url(
+        str(settings.redis_url),
+        socket_timeout=REDIS_ANSWERS_WITHIN_S,
+        socket_connect_timeout=REDIS_ANSWERS_WITHIN_S,
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+    )
+    return Emitter(settings, Registry.load(settings.registry_dir), store)
+
+
+app = create_app()

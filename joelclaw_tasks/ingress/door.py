@@ -1,0 +1,39 @@
+"""Door: what the endpoints share while the ingress runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+from joelclaw_tasks.ingress.funnel import Funnel
+from joelclaw_tasks.ingress.throttle import FailureThrottle
+from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_COMPLAIN_EVERY_S = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class Door:
+    """One running ingress."""
+
+    settings: Settings
+    registry: Registry
+    funnel: Funnel
+    throttle: FailureThrottle = field(default_factory=FailureThrottle)
+    _complained_at_s: dict[str, float] = field(default_factory=dict)
+
+    def secrets(self, provider: str) -> tuple[str, ...]:
+        """The signing secrets of a provider; empty when none is set, and then everything is refused."""
+        secret = self.settings.github_webhook_secret if provider == "github" else None
+        return (secret,) if secret is not None and secret.strip() else ()
+
+    def complain(self, path: str, variable: str) -> None:
+        """Log that a path refuses everything until a variable is set; at most once a minute for each."""
+        now_s = time.monotonic()
+        if now_s - self._complained_at_s.get(path, float("-inf")) > _COMPLAIN_EVERY_S:
+            self._complained_at_s[path] = now_s
+            log.error("%s refuses everything: set %s", path, variable)

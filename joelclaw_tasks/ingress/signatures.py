@@ -1,0 +1,38 @@
+"""Who signed this? Comparisons that take the same time whether they succeed or fail."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+_PREFIX = b"sha256="
+
+
+def signed_with_any(secrets: Sequence[str], body: bytes, header: bytes | None) -> bool:
+    """True when `header` is `sha256=` and the hex HMAC-SHA256 of the raw body under one of the secrets.
+
+    Every secret is tried, with no early exit, so that during a rotation the time tells nobody
+    which one is in use. No secret, or a header of any other shape, is simply False: nothing
+    that a sender puts into the header raises.
+    """
+    given = header if header is not None and header.startswith(_PREFIX) else b""
+    matched = False
+    for secret in secrets:
+        digest = hmac.new(secret.encode("utf-8", "surrogateescape"), body, hashlib.sha256).hexdigest()
+        matched |= hmac.compare_digest(_PREFIX + digest.encode("ascii"), given)
+    return matched
+
+
+def bears_token(token: str | None, header: bytes | None) -> bool:
+    """True when `header` is `Bearer <token>`; always False when no token is configured.
+
+    Digests are compared instead of the tokens, because comparing bytes of unequal length
+    returns early and would tell the length.
+    """
+    if token is None or not token.strip():
+        return False
+    scheme, _, given = (header or b"").partition(b" ")
+    expected_digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+    same = hmac.compare_digest(expected_digest, hashlib.sha256(given.strip()).digest())
+    return same and scheme.lower() == b"bearer"

@@ -1,0 +1,28 @@
+"""One ingress process for each test file, on the Redis of this test process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.ingress.served import SECRET, TOKEN, ServedIngress, serve
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[ServedIngress]:
+    ingress = serve(
+        tmp_path_factory.mktemp("ingress"),
+        redis_server,
+        GITHUB_WEBHOOK_SECRET=SECRET,
+        JOELCLAW_EVENTS_TOKEN=TOKEN,
+    )
+    yield ingress
+    assert 0 == ingress.stop(), ingress.log
+
+
+@pytest.fixture(scope="module")
+def http(served: ServedIngress) -> Iterator[httpx.Client]:
+    with served.client() as client:
+        yield client

@@ -1,0 +1,172 @@
+"""Funnel: concurrent requests share calls, and nobody gets another's answer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from joelclaw_tasks.emit import NewEvent, Receipt
+from joelclaw_tasks.errors import CoreUnreachable, InvalidEvent
+from joelclaw_tasks.ingress.funnel import CALL_EVENTS, WAITING_EVENTS, Funnel
+from joelclaw_tasks.ingress.replies import Refusal
+
+
+def event(event_id: str) -> NewEvent:
+    return NewEvent(name="discovery/noted", data={}, id=event_id)
+
+
+def receipt(new: NewEvent) -> Receipt:
+    return Receipt(event_id=str(new.id), name=new.name, jobs=())
+
+
+class Calls:
+    """An emit_many that notes its calls, refuses ids that start with `bad`, and may be held up."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.failure: Exception | None = None
+
+    def __call__(self, events: list[NewEvent]) -> list[Receipt]:
+        assert self.go_on.wait(10)
+        self.calls.append([str(new.id) for new in events])
+        if self.failure is not None:
+            raise self.failure
+        if any(str(new.id).startswith("bad") for new in events):
+            raise InvalidEvent("bad")
+        return [receipt(new) for new in events]
+
+
+def test_what_arrives_during_a_call_goes_into_the_next_one_together():
+    calls = Calls()
+
+    async def scenario() -> list[list[Receipt]]:
+        funnel = Funnel(calls)
+        calls.go_on.clear()
+        first = asyncio.create_task(funnel.emit([event("first")]))
+        await asyncio.sleep(0.02)
+        others = [asyncio.create_task(funnel.emit([event(f"{n}a"), event(f"{n}b")])) for n in range(50)]
+        await asyncio.sleep(0.02)
+        calls.go_on.set()
+        answers = await asyncio.gather(first, *others)
+        await funnel.close()
+        return answers
+
+    answers = asyncio.run(scenario())
+
+    assert [["first"], [f"{n}{half}" for n in range(50) for half in "ab"]] == calls.calls
+    expected = [["first"], *([f"{n}a", f"{n}b"] for n in range(50))]
+    assert expected == [[one.event_id for one in answer] for answer in answers]
+
+
+def test_a_refused_event_is_answered_to_its_own_request_only():
+    calls = Calls()
+
+    async def scenario() -> list[list[Receipt] | BaseException]:
+        funnel = Funnel(calls)
+        answers = await asyncio.gather(
+            *(funnel.emit([event(name)]) for name in ("a", "bad", "c")), return_exceptions=True
+        )
+        await funnel.close()
+        return answers
+
+    first, second, third = asyncio.run(scenario())
+
+    assert [receipt(event("a"))] == first
+    assert isinstance(second, InvalidEvent)
+    assert [receipt(event("c"))] == third
+
+
+def test_when_redis_is_gone_everybody_who_waits_hears_it_at_once():
+    calls = Calls()
+    calls.failure = CoreUnreachable("Redis does not answer", fix="start it")
+
+    async def scenario() -> list[list[Receipt] | BaseException]:
+        funnel = Funnel(calls)
+        answers = await asyncio.gather(
+            *(funnel.emit([event(str(n))]) for n in range(3 * CALL_EVENTS)), return_exceptions=True
+        )
+        calls.failure = None
+        answers.append(await funnel.emit([event("later")]))
+        await funnel.close()
+        return answers
+
+    *refused, later = asyncio.run(scenario())
+
+    assert {(CoreUnreachable, "start it")} == {(type(one), getattr(one, "fix", "")) for one in refused}
+    assert len(refused) == len({id(one) for one in refused})
+    assert [receipt(event("later"))] == later
+    assert 2 == len(calls.calls)
+
+
+def test_a_fault_reaches_every_request_of_the_call_and_the_funnel_goes_on():
+    calls = Calls()
+    calls.failure = RuntimeError("unforeseen")
+
+    async def scenario() -> list[Receipt]:
+        funnel = Funnel(calls)
+        with pytest.raises(RuntimeError):
+            await funnel.emit([event("a")])
+        calls.failure = None
+        answer = await funnel.emit([event("b")])
+        await funnel.close()
+        return answer
+
+    assert [receipt(event("b"))] == asyncio.run(scenario())
+
+
+def test_a_sender_that_hangs_up_changes_nothing_for_the_others():
+    calls = Calls()
+
+    async def scenario() -> list[Receipt]:
+        funnel = Funnel(calls)
+        calls.go_on.clear()
+        gone = asyncio.create_task(funnel.emit([event("gone")]))
+        stays = asyncio.create_task(funnel.emit([event("stays")]))
+        await asyncio.sleep(0.02)
+        gone.cancel()
+        calls.go_on.set()
+        answer = await stays
+        await funnel.close()
+        return answer
+
+    assert [receipt(event("stays"))] == asyncio.run(scenario())
+    assert [["gone", "stays"]] == calls.calls
+
+
+def test_what_waits_is_bounded():
+    calls = Calls()
+
+    async def scenario() -> int:
+        funnel = Funnel(calls)
+        calls.go_on.clear()
+        crowd = [asyncio.create_task(funnel.emit([event("x")] * 100)) for _ in range(WAITING_EVENTS // 100)]
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal) as refused:
+            await funnel.emit([event("one too many")])
+        calls.go_on.set()
+        await asyncio.gather(*crowd)
+        assert [receipt(event("after"))] == await funnel.emit([event("after")])
+        await funnel.close()
+        return refused.value.status
+
+    assert 503 == asyncio.run(scenario())
+    assert max(map(len, calls.calls)) <= CALL_EVENTS
+
+
+def test_closing_finishes_what_waits():
+    calls = Calls()
+
+    async def scenario() -> list[Receipt]:
+        funnel = Funnel(calls)
+        calls.go_on.clear()
+        waits = asyncio.create_task(funnel.emit([event("last")]))
+        await asyncio.sleep(0.01)
+        calls.go_on.set()
+        await funnel.close()
+        return await waits
+
+    assert [receipt(event("last"))] == asyncio.run(scenario())

@@ -1,0 +1,261 @@
+"""The process: crowds, dawdlers, secrets that are not set, addresses that are not believed, a clean stop."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import wait_until
+from tests.ingress.served import (
+    ROOT,
+    SECRET,
+    TOKEN,
+    ServedIngress,
+    check_error,
+    delivery_headers,
+    payload,
+    serve,
+)
+
+COMPLETED = payload("workflow_run.completed")
+
+
+def raw_request(headers: dict[str, str], body: bytes, path: str = "/webhooks/github") -> bytes:
+    """The bytes of one POST, as a client would write them."""
+    lines = [f"POST {path} HTTP/1.1", "Host: ingress", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def connect(served: ServedIngress) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", served.port), timeout=20)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """What comes until the other side closes, gently or not."""
+    read = b""
+    try:
+        while part := connection.recv(65_536):
+            read += part
+    except ConnectionResetError:
+        pass
+    return read
+
+
+@pytest.mark.timing
+def test_300_deliveries_at_once_are_all_queued_and_answered_quickly(served: ServedIngress):
+    async def deliver(request: bytes) -> tuple[bytes, float]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        sent_at = time.perf_counter()
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        answered_at = time.perf_counter()
+        [length] = re.findall(rb"content-length: (\d+)", head)
+        body = await reader.readexactly(int(length))
+        writer.close()
+        await writer.wait_closed()
+        return head.split(b"\r\n")[0] + body, answered_at - sent_at
+
+    async def crowd() -> list[tuple[bytes, float]]:
+        requests = [raw_request(delivery_headers(COMPLETED), COMPLETED) for _ in range(300)]
+        return await asyncio.gather(*map(deliver, requests))
+
+    answers = asyncio.run(crowd())
+
+    assert {b'HTTP/1.1 200 OK{"ok":true,"events":1,"queued":1,"direct":0}'} == {
+        answer for answer, _ in answers
+    }
+    p95_s = sorted(seconds for _, seconds in answers)[int(0.95 * 300)]
+    # About 0.1 s on two quiet cores, all of it Python; this catches a different order of magnitude.
+    assert p95_s < 1.0
+
+
+@pytest.mark.timing
+def test_a_request_that_dawdles_over_its_head_or_its_body_is_cut_off(served: ServedIngress):
+    request = raw_request(delivery_headers(COMPLETED), COMPLETED)
+    with connect(served) as head_only, connect(served) as slow_body:
+        began_at = time.monotonic()
+        head_only.sendall(request[:60])
+        slow_body.sendall(request[:-10])
+
+        # The others are served meanwhile.
+        with served.client() as http:
+            assert 200 == http.get("/healthz").status_code
+        answer = read_to_end(slow_body)
+        cut_off = read_to_end(head_only)
+        waited_s = time.monotonic() - began_at
+
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"BODY_TIMEOUT" in answer
+    assert b"" == cut_off
+    assert 9 < waited_s < 15
+
+
+def test_a_sender_that_declares_less_than_it_sends_is_judged_by_what_it_declared(served: ServedIngress):
+    # The rest is not part of the body, so the signature over all of it does not fit.
+    request = raw_request(delivery_headers(COMPLETED), COMPLETED)
+    lying = request.replace(f"Content-Length: {len(COMPLETED)}".encode(), b"Content-Length: 100")
+    with connect(served) as connection:
+        connection.sendall(lying)
+
+        assert connection.recv(4096).startswith(b"HTTP/1.1 401")
+
+
+@pytest.mark.parametrize(
+    "smuggled",
+    [
+        "X-GitHub-Delivery: a\r\n folded",
+        "X-GitHub-Delivery: a\rb",
+        "X-GitHub-Delivery: a\0b",
+        "Transfer-Encoding: chunked",
+        "Content-Length: 5",
+        "X-Bad Name: a",
+    ],
+)
+def test_a_head_that_two_servers_could_read_differently_is_never_accepted(
+    served: ServedIngress, smuggled: str
+):
+    headers = delivery_headers(COMPLETED)
+    del headers["X-GitHub-Delivery"]
+    request = raw_request(headers, COMPLETED).replace(
+        b"Host: ingress", b"Host: ingress\r\n" + smuggled.encode()
+    )
+    with connect(served) as connection:
+        connection.sendall(request)
+
+        assert b" 400 " in connection.recv(4096).split(b"\r\n")[0]
+
+
+def test_a_sender_of_an_endless_body_gets_its_answer_and_is_cut_off(served: ServedIngress):
+    with connect(served) as connection:
+        head = b"POST /webhooks/github HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head)
+        chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+        sent_bytes = 0
+        try:
+            while sent_bytes < 1_000_000_000:
+                connection.sendall(chunk)
+                sent_bytes += len(chunk)
+        except OSError:
+            pass
+
+    # The cap, what is thrown away afterwards, and what the kernel buffers.
+    assert sent_bytes < 20_000_000
+    with served.client() as http:
+        assert 200 == http.get("/healthz").status_code
+
+
+def test_without_secrets_everything_is_refused_and_the_log_says_what_to_set(
+    tmp_path: Path, redis_server: str
+):
+    served = serve(tmp_path, redis_server)
+    try:
+        with served.client() as http:
+            for secret in ("", " ", "None", SECRET) * 6:
+                headers = delivery_headers(COMPLETED, secret=secret)
+                reply = http.post("/webhooks/github", content=COMPLETED, headers=headers)
+                check_error(reply, 401, "SIGNATURE_INVALID")
+            for token in ("None", "null", TOKEN):
+                headers = {"Authorization": f"Bearer {token}"}
+                reply = http.post("/events", json={"name": "discovery/noted", "data": {}}, headers=headers)
+                check_error(reply, 401, "TOKEN_INVALID")
+        assert 1 == served.log.count("/webhooks/github refuses everything: set GITHUB_WEBHOOK_SECRET")
+        assert 1 == served.log.count("/events refuses everything: set JOELCLAW_EVENTS_TOKEN")
+    finally:
+        assert 0 == served.stop()
+
+
+def bad_signatures(served: ServedIngress, forwarded: str, count: int) -> list[int]:
+    with served.client() as http:
+        headers = {"X-Forwarded-For": forwarded}
+        return [
+            http.post("/webhooks/github", content=b"{}", headers=headers).status_code for _ in range(count)
+        ]
+
+
+def test_behind_a_proxy_on_this_machine_its_word_counts_once_a_setting_says_so(
+    tmp_path: Path, redis_server: str
+):
+    served = serve(tmp_path, redis_server, GITHUB_WEBHOOK_SECRET=SECRET, JOELCLAW_INGRESS_TRUST_FORWARDED="1")
+    try:
+        assert [401] * 20 + [429] == bad_signatures(served, "198.51.100.1, 203.0.113.1", 21)
+        # Only what the proxy added itself counts.
+        assert [429] == bad_signatures(served, "198.51.100.2, 203.0.113.1", 1)
+        assert [401] == bad_signatures(served, "198.51.100.1, 203.0.113.2", 1)
+    finally:
+        assert 0 == served.stop()
+
+
+def test_under_plain_uvicorn_a_claimed_address_buys_nothing_either(tmp_path: Path, redis_server: str):
+    command = ["-m", "uvicorn", "joelclaw_tasks.ingress.app:app"]
+    served = serve(tmp_path, redis_server, command=command, GITHUB_WEBHOOK_SECRET=SECRET)
+    try:
+        statuses = [bad_signatures(served, f"198.51.100.{number}:999", 1)[0] for number in range(22)]
+        assert [401] * 20 + [429] * 2 == statuses
+    finally:
+        served.stop()
+
+
+def test_a_stop_lets_the_request_under_way_finish(tmp_path: Path, redis_server: str):
+    served = serve(tmp_path, redis_server, GITHUB_WEBHOOK_SECRET=SECRET)
+    request = raw_request(delivery_headers(COMPLETED, delivery=str(uuid.uuid4())), COMPLETED)
+    with connect(served) as connection:
+        connection.sendall(request[:-5])
+        # Another answer tells that the first half has been read.
+        with served.client() as http:
+            assert 200 == http.get("/healthz").status_code
+        served.process.terminate()
+        wait_until(lambda: not _accepts(served), "no new connection is accepted")
+
+        connection.sendall(request[-5:])
+
+        answer = read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b'"queued":1' in answer
+    assert 0 == served.process.wait(15)
+    assert "Traceback" not in served.log
+
+
+def _accepts(served: ServedIngress) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", served.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("JOELCLAW_REGISTRY_DIR", "/nonexistent", "REGISTRY_INVALID"),
+        ("JOELCLAW_LEASE_MS", "soon", "SETTINGS_INVALID: JOELCLAW_LEASE_MS must be a whole number"),
+        ("JOELCLAW_INGRESS_TRUST_FORWARDED", "maybe", "must be 1 or 0"),
+        ("REDIS_URL", "", "REDIS_UNREACHABLE: no Redis is known"),
+    ],
+)
+def test_what_cannot_start_says_why_in_a_line_and_exits_1(
+    tmp_path: Path, variable: str, value: str, reason: str
+):
+    environment = {
+        "PYTHONPATH": str(ROOT), "REDIS_URL": "redis://127.0.0.1:1", "JOELCLAW_HOME": str(tmp_path),
+        variable: value,
+    }  # fmt: skip
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "joelclaw_tasks.ingress", "--port", "0"],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert 1 == ended.returncode, ended.stderr
+    assert reason in ended.stderr
+    assert "Traceback" not in ended.stderr
