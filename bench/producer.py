@@ -46,19 +46,12 @@ def pace(delay: Callable[[int], object], count: int, per_s: float) -> Answer:
 
 def emit_many(count: int) -> Answer:
     """Emit `count` events with one handler each, in one call; refuse to report anything but success."""
-    import redis
     from joelclaw_tasks.emit import Emitter, NewEvent
-
-    from joelclaw_tasks.registry import Registry
     from joelclaw_tasks.settings import Settings
 
     url = os.environ[BROKER_URL]
     directory = Path(__file__).parent / "registry"
-    emitter = Emitter(
-        settings=Settings.load(redis_url=url, registry_dir=directory),
-        registry=Registry.load(directory),
-        redis_client=redis.Redis.from_url(url),
-    )
+    emitter = Emitter.connect(Settings.load(redis_url=url, registry_dir=directory))
     emitter.emit("bench/noop", {"warm": True})
     started_at_ns = time.monotonic_ns()
     receipts = emitter.emit_many([NewEvent("bench/noop", {"number": number}) for number in range(count)])
