@@ -59,14 +59,14 @@ def main() -> None:
     upgrade = "--upgrade" in sys.argv[1:]
     runtime = resolve(ROOT, upgrade, "gevent")
     everything = resolve(ROOT, upgrade, "gevent", "dev")
-    # development may widen a marker; the entry that serves both is taken, at the same version
     moved = [name for name, entry in runtime.items() if entry.split()[0] != everything[name].split()[0]]
     if moved:
         sys.exit(f"development needs other versions than the product gets: {', '.join(moved)}")
-    lines = [RUNTIME_HEADING, *(everything[name] for name in runtime)]
-    lines += [DEVELOPMENT_HEADING, *(entry for name, entry in everything.items() if name not in runtime)]
+    # Where development needs a package on more systems, it stands in both sections with its own marker.
+    more = [entry for name, entry in everything.items() if runtime.get(name) != entry]
+    lines = [RUNTIME_HEADING, *runtime.values(), DEVELOPMENT_HEADING, *more]
     (ROOT / "constraints.txt").write_text("\n".join(lines) + "\n")
-    print(f"constraints.txt: {len(runtime)} for the product, {len(everything)} with development")
+    print(f"constraints.txt: {len(runtime)} for the product, {len(more)} more for development")
 
 
 if __name__ == "__main__":
