@@ -14,6 +14,7 @@ def notify(text: str, *, cause: str, severity: str = "info") -> None:  # noqa: A
     prefix = "" if severity == "info" else f"{severity}: "
     line = " ".join(f"{prefix}{text}".split())
     shown = "".join(char for char in line if unicodedata.category(char) not in ("Cc", "Cs"))
-    encoding = sys.stdout.encoding or "utf-8"
+    # A Celery worker puts a proxy in the place of stdout that has no encoding.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     sys.stdout.write(shown.encode(encoding, "replace").decode(encoding) + "\n")
     sys.stdout.flush()
