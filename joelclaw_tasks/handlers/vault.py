@@ -92,11 +92,13 @@ def read_capped(path: Path) -> bytes | None:
     """
     # Without O_NONBLOCK, opening a pipe that nobody writes to would hang the worker.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise PermanentFailure("data.path is not a file")
-        body = stream.read(MAX_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            body = stream.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
     return None if len(body) > MAX_BYTES else body
 
 

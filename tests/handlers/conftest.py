@@ -100,7 +100,7 @@ def site() -> Iterator[Site]:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 site.answers[self.path](self)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
