@@ -62,7 +62,10 @@ def _identity(data: Mapping[str, Any]) -> tuple[str, str, str]:
     if fork and fork.lower() != repository.lower():
         # A fork's pull request from its own `main` says nothing about our `main`.
         branch = f"{fork}:{branch}"
-    return repository, required_text(data, "workflowName"), branch
+    workflow = optional_text(data, "workflowName")
+    if workflow is None and optional_count(data, "workflowId") is not None:
+        workflow = f"workflow {data['workflowId']}"
+    return repository, workflow or required_text(data, "workflowName"), branch
 
 
 def _run(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -208,6 +208,10 @@ def test_text_from_outside_stays_on_one_line(record: Record, recorder: Recorder)
     assert told["text"].startswith("CI [31mall fine on acme/site main fails after 1 success.")
 
 
+def test_a_workflow_without_a_name_is_known_by_its_number(record: Record) -> None:
+    assert "workflow 5" == record(1, workflowName="")["workflow"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -216,7 +220,7 @@ def test_text_from_outside_stays_on_one_line(record: Record, recorder: Recorder)
         {"runId": [1]},
         {"repository": None},
         {"repository": 5},
-        {"workflowName": " "},
+        {"workflowName": " ", "workflowId": None},
         {"runNumber": "7"},
         {"runNumber": -1},
         {"runAttempt": 1.5},
