@@ -90,8 +90,9 @@ def run(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    asked = "--json" in arguments
-    invocations.begin(Invocation(as_json=asked or not sys.stdout.isatty(), debug="--debug" in arguments))
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    as_json = "--json" in arguments or not on_terminal
+    invocations.begin(Invocation(as_json=as_json, debug="--debug" in arguments))
     foreign = [each for each in arguments if not _is_text(each)]
     try:
         if foreign:

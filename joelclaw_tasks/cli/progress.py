@@ -20,7 +20,7 @@ class Progress:
     """
 
     def __init__(self, *, shown: bool) -> None:
-        self._shown = shown and sys.stderr.isatty()
+        self._shown = shown and sys.stderr is not None and sys.stderr.isatty()
         self._doing = "working"
         self._status: Status | None = None
         self._ended = False

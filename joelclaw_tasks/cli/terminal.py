@@ -17,15 +17,12 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def show_outcome(invocation: Invocation, outcome: Outcome, *, one_line: bool = False) -> None:
-    """Draw a success on stdout, as the envelope or for people.
-
-    `one_line` is for a command that goes on running: its reader waits for a line.
-    """
+def show_outcome(invocation: Invocation, outcome: Outcome) -> None:
+    """Draw a success on stdout, as the envelope or for people."""
     envelope = succeeded(invocation.command, outcome)
     _carry_home(invocation, envelope)
     if invocation.as_json:
-        write(to_json(envelope, one_line=one_line))
+        write(to_json(envelope))
         return
     console = console_of("stdout")
     if outcome.view is not None:
@@ -56,13 +53,18 @@ def show_failure(invocation: Invocation, failure: Failure) -> None:
 
 
 def write(document: str) -> None:
-    """One document and a newline on stdout; a reader that has gone away is no error."""
+    """One document and a newline on stdout; a reader that has gone away is no error. Raises OSError."""
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.write(document + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # The interpreter flushes stdout once more at exit and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"the answer could not be written: {error.strerror}\n")
+            raise
 
 
 def console_of(stream: str) -> Console:

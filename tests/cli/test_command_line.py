@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -174,3 +176,37 @@ def test_a_redis_url_that_is_none_is_refused_without_repeating_it(
 
     assert (piped.code, piped.error["code"]) == (1, "SETTINGS_INVALID")
     assert "hunter2" not in json.dumps(piped.envelope)
+
+
+def test_a_full_disk_behind_stdout_is_said_on_stderr(joelclaw_offline: JoelclawProcess) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, "registry", "list"], env=joelclaw_offline.env, check=False,
+            stdout=full, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    assert done.returncode == 1
+    assert done.stderr == b"the answer could not be written: No space left on device\n"
+
+
+def test_a_closed_stdout_is_no_error(joelclaw_offline: JoelclawProcess) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *PROGRAM, "registry", "list"], env=joelclaw_offline.env,
+        stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("arguments", [["--help"], ["queue", "depth"]])
+def test_a_command_starts_and_ends_within_400_ms_of_cpu_time(
+    joelclaw: JoelclawProcess, arguments: list[str]
+) -> None:
+    def cpu_s() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert joelclaw.raw(*arguments).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(cpu_s() for _ in range(4)) < 0.4
