@@ -310,6 +310,8 @@ class Channel(stock.Channel):
     # -- blocking until there is work ---------------------------------------------------------
 
     def _brpop_start(self, timeout: float | None = None) -> None:
+        if self._hungry and self._admitting:
+            return  # the alarm has been rung: claim first, and block only when nothing is ready
         queues = self._queue_cycle.consume(len(self.active_queues))
         if not queues:
             return
