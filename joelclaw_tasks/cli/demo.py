@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _READY_WITHIN_S = 60.0
 _DONE_WITHIN_S = 60.0
 _STOPPED_WITHIN_S = 60.0
+_WARM_UP_WEBHOOKS = 4
 
 
 def demo() -> None:
@@ -37,7 +39,7 @@ def demo() -> None:
     24 signed webhooks at once and one event of each other family, over HTTP. Everything is on
     free ports and in a temporary home that is gone afterwards. The last line is JSON.
     """
-    from joelclaw_tasks.cli.demo_events import feed_server, lay_out_files, send_all
+    from joelclaw_tasks.cli.demo_events import WEBHOOKS, feed_server, lay_out_files, send_all
 
     progress().be_silent()
     webhook_secret, events_token = secrets.token_hex(32), secrets.token_hex(32)
@@ -51,9 +53,18 @@ def demo() -> None:
         with _fleet(home, env) as urls, feed_server() as feed_url:
             _say(f"the fleet is ready after {time.monotonic() - began:.1f} s: {urls['ingress_url']}")
             lay_out_files(home / "data", feed_url)
-            replies = send_all(urls["ingress_url"], webhook_secret=webhook_secret, events_token=events_token)
-            refused = [reply for reply in replies if not reply.accepted]
-            tally, depth = _follow(urls["redis_url"], expected=len(replies) - len(refused))
+            send = functools.partial(
+                send_all, urls["ingress_url"], webhook_secret=webhook_secret, events_token=events_token
+            )
+            with contextlib.closing(_Follower(urls["redis_url"])) as follower:
+                # The first task in each worker process loads its handler: that is no matter of the queue.
+                warm_up = send(run="warm-up", webhooks=_WARM_UP_WEBHOOKS)
+                follower.follow(warm_up)
+                _say(f"{len(warm_up)} events to warm up, then {WEBHOOKS} webhooks at once and the others")
+                replies = send()
+                tally = follower.follow(replies)
+                depth = follower.depth()
+        refused = [reply for reply in warm_up + replies if not reply.accepted]
         _say("the fleet has stopped")
     _show(tally, replies)
     for complaint in [f"refused with {reply.status}: {reply.text}" for reply in refused] + tally.reasons:
@@ -132,39 +143,59 @@ def _failed(message: str, home: Path) -> CommandFailed:
     )
 
 
-def _follow(redis_url: str, expected: int) -> tuple[Tally, int]:
-    """Read the transitions until every accepted job is finished: the tally, and how many wait still."""
-    from joelclaw_tasks.cli.demo_tally import Tally
-    from joelclaw_tasks.core.store import Store
-    from joelclaw_tasks.settings import Settings
+class _Follower:
+    """Reads the transitions of the demo's Redis, each once."""
 
-    # The home of the demo says nothing here: its Redis is given.
-    store = Store.connect(Settings(redis_url=redis_url))
-    tally, last = Tally(), "0-0"
-    deadline = time.monotonic() + _DONE_WITHIN_S
-    try:
+    def __init__(self, redis_url: str) -> None:
+        from joelclaw_tasks.core.store import Store
+        from joelclaw_tasks.settings import Settings
+
+        # The home of the demo says nothing here: its Redis is given.
+        self._store = Store.connect(Settings(redis_url=redis_url))
+        self._last = "0-0"
+
+    def follow(self, replies: Sequence[Reply]) -> Tally:
+        """Read on until every job of what was accepted is finished: what became of them."""
+        from joelclaw_tasks.cli.demo_tally import Tally
+
+        accepted = sum(reply.accepted for reply in replies)
+        tally = Tally()
+        deadline = time.monotonic() + _DONE_WITHIN_S
         while time.monotonic() < deadline:
-            entries: Any = store.client.xrange(store.keys.transitions, min=f"({last}", count=1_000)
-            if entries:
-                last = entries[-1][0].decode()
-                tally.read(
-                    {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
-                    for _, fields in entries
-                )
+            if entries := self._read():
+                tally.read(entries)
             # A follow-up is admitted before the job that emits it ends, so nothing open means done.
-            elif not tally.open and sum(len(one.started) for one in tally.families.values()) >= expected:
+            elif not tally.open and tally.totals()["started"] >= accepted:
                 break
-            time.sleep(0.02)
-        return tally, int(store.snapshot()["total"])
-    finally:
-        store.client.close()
+            else:
+                time.sleep(0.02)
+        return tally
+
+    def depth(self) -> int:
+        """How many jobs are not finished."""
+        return int(self._store.snapshot()["total"])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._store.client.close()
+
+    def _read(self) -> list[dict[str, str]]:
+        entries: Any = self._store.client.xrange(
+            self._store.keys.transitions, min=f"({self._last}", count=1_000
+        )
+        if entries:
+            self._last = entries[-1][0].decode()
+        return [
+            {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+            for _, fields in entries
+        ]
 
 
 def _show(tally: Tally, replies: Sequence[Reply]) -> None:
     from joelclaw_tasks.cli.demo_tally import percentile
 
-    numbers = ("started", "completed", "failed", "wait p50 ms", "wait p95 ms", "run p50 ms")
-    drawn = table("family", *numbers, numeric=numbers)
+    numbers = ("started", "done", "failed", "wait", "p95", "run")
+    drawn = table("family", *numbers, numeric=numbers, title="wait and run: median ms; p95: of the wait")
     for name, family in sorted(tally.families.items()):
         row = (
             len(family.started),

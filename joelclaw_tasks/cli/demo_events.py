@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import hmac
 import http.server
+import itertools
 import json
 import threading
 import time
@@ -31,8 +32,8 @@ What arrives in a burst is admitted at once and carried out in order.
 """
 _FEED = """<?xml version="1.0"?>
 <rss version="2.0"><channel><title>Queueing weekly</title><link>{url}</link><description>Demo</description>
-<item><title>On deadlines as ranks</title><link>{url}/deadlines</link><guid>1</guid></item>
-<item><title>Why leases need fences</title><link>{url}/fences</link><guid>2</guid></item>
+<item><title>On deadlines as ranks</title><link>{url}/{issue}/deadlines</link></item>
+<item><title>Why leases need fences</title><link>{url}/{issue}/fences</link></item>
 </channel></rss>
 """
 
@@ -53,12 +54,13 @@ class Reply:
 
 @contextlib.contextmanager
 def feed_server() -> Iterator[str]:
-    """A feed with two entries on loopback; its URL."""
+    """A feed on loopback with two new entries whenever it is read; its URL."""
+    issues = itertools.count(1)
 
     class Feed(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             host, port = server.server_address[:2]
-            body = _FEED.format(url=f"http://{host!s}:{port}").encode()
+            body = _FEED.format(url=f"http://{host!s}:{port}", issue=next(issues)).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/rss+xml")
             self.send_header("Content-Length", str(len(body)))
@@ -88,9 +90,14 @@ def lay_out_files(data_dir: Path, feed_url: str) -> None:
     (data_dir / "subscriptions.json").write_text(json.dumps([subscription]))
 
 
-def send_all(ingress_url: str, *, webhook_secret: str, events_token: str) -> list[Reply]:
-    """Send everything, the webhooks at the same moment; the replies, webhooks first."""
-    together = threading.Barrier(WEBHOOKS)
+def send_all(
+    ingress_url: str, *, webhook_secret: str, events_token: str, run: str = "demo", webhooks: int = WEBHOOKS
+) -> list[Reply]:
+    """Send everything, the webhooks at the same moment; the replies, webhooks first.
+
+    `run` is part of every id and URL, so that a second run sends nothing that is known already.
+    """
+    together = threading.Barrier(webhooks)
 
     def webhook(number: int) -> Reply:
         body = json.dumps(_workflow_run(number)).encode()
@@ -98,7 +105,7 @@ def send_all(ingress_url: str, *, webhook_secret: str, events_token: str) -> lis
         headers = {
             "Content-Type": "application/json",
             "X-GitHub-Event": "workflow_run",
-            "X-GitHub-Delivery": f"demo-{number:02}",
+            "X-GitHub-Delivery": f"{run}-{number:02}",
             "X-Hub-Signature-256": f"sha256={signature}",
         }
         together.wait(30)
@@ -111,10 +118,10 @@ def send_all(ingress_url: str, *, webhook_secret: str, events_token: str) -> lis
     # No proxy of the environment stands between the demo and loopback.
     with (
         httpx.Client(base_url=ingress_url, timeout=30, trust_env=False) as client,
-        ThreadPoolExecutor(WEBHOOKS) as senders,
+        ThreadPoolExecutor(webhooks) as senders,
     ):
-        replies = list(senders.map(webhook, range(WEBHOOKS)))
-        return replies + [event(document) for document in _other_events()]
+        replies = list(senders.map(webhook, range(webhooks)))
+        return replies + [event(document) for document in _other_events(run)]
 
 
 def _post(client: httpx.Client, path: str, body: bytes, headers: dict[str, str]) -> Reply:
@@ -148,16 +155,16 @@ def _workflow_run(number: int) -> dict[str, Any]:
     }
 
 
-def _other_events() -> list[dict[str, Any]]:
+def _other_events(run: str) -> list[dict[str, Any]]:
     return [
         {"name": "content/updated", "data": {"path": _ADR.removeprefix("content/")}},
         {
             "name": "discovery/noted",
-            "data": {"url": "https://example.com/leases?utm_source=demo", "title": "Leases"},
+            "data": {"url": f"https://example.com/{run}/leases?utm_source=demo", "title": "Leases"},
         },
         {
             "name": "discovery/captured",
-            "data": {"url": "https://example.com/gates", "title": "Gates", "slug": "gates"},
+            "data": {"url": f"https://example.com/{run}/gates", "title": "Gates", "slug": "gates"},
         },
         {"name": "subscription/check-feeds.requested", "data": {}},
     ]
