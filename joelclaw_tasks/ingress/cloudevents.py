@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from joelclaw_tasks.emit import NewEvent
 from joelclaw_tasks.errors import InvalidEvent
-from joelclaw_tasks.ingress.bodies import MAX_DEPTH, parse_json
+from joelclaw_tasks.ingress.bodies import parse_json
 from joelclaw_tasks.ingress.plain_events import object_data, optional_text, priority, required_text
 
 _PREFIX = "ce-"
@@ -93,6 +93,6 @@ def _decoded(value: Any) -> bytes:
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        return object_data(parse_json(body, max_depth=MAX_DEPTH))
+        return object_data(parse_json(body))
     except ValueError as exc:
         raise InvalidEvent(str(exc).replace("the body", "the data"), fix="Send a JSON object.") from None

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from joelclaw_tasks.emit import NewEvent
 from joelclaw_tasks.errors import EventRefused, InvalidEvent
 from joelclaw_tasks.ingress import cloudevents
-from joelclaw_tasks.ingress.bodies import MAX_DEPTH, parse_json, read_body
+from joelclaw_tasks.ingress.bodies import parse_json, read_body
 from joelclaw_tasks.ingress.door import Door
 from joelclaw_tasks.ingress.plain_events import plain_event
 from joelclaw_tasks.ingress.replies import JsonReply, Refusal
@@ -74,7 +74,7 @@ def _events(request: Request, body: bytes) -> list[NewEvent]:
             fix=f"Set Content-Type to {_PLAIN}, {_CLOUDEVENT} or {_CLOUDEVENT_BATCH}.",
         )
     try:
-        parsed = parse_json(body, max_depth=MAX_DEPTH)
+        parsed = parse_json(body)
     except ValueError as exc:
         raise Refusal(400, "JSON_INVALID", str(exc), fix="Send JSON.") from None
     if media_type == _CLOUDEVENT:

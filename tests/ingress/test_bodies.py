@@ -14,55 +14,55 @@ from tests.ingress.served import payload
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"),
+    "body",
     [
-        (b"", "not JSON"),
-        (b"{", "not JSON"),
-        (b'{"a": 1} x', "not JSON"),
-        (b"{'a': 1}", "not JSON"),
-        (b'{"a": NaN}', "NaN"),
-        (b'{"a": [Infinity]}', "Infinity"),
-        (b'{"a": -Infinity}', "Infinity"),
-        (b'{"a": 1e999}', "too large"),
-        (b'{"a": -1e999}', "too large"),
-        (b'{"a": ' + b"9" * 5_000 + b"}", "too long"),
-        (b'{"a": "\xff"}', "not UTF-8"),
-        ('{"a": "å"}'.encode("utf-16"), "not UTF-8"),
-        (b'\xef\xbb\xbf{"a": 1}', "not JSON"),
-        (b'{"a": "\\ud800"}', "surrogate"),
-        (b'{"a": "\\uDFFF."}', "surrogate"),
-        (b'{"\\udc00": 1}', "surrogate"),
-        (b'{"a": ["x", {"b": "\\ude00\\ud83d"}]}', "surrogate"),
-        (b'{"a": "\x00"}', "not JSON"),
-        (b"[" * 200_000, "nested"),
-        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "nested"),
+        b"",
+        b"{",
+        b'{"a": 1} x',
+        b"{'a': 1}",
+        b"[1,]",
+        b'{"a": 01}',
+        b'{"a": NaN}',
+        b'{"a": [Infinity]}',
+        b'{"a": -Infinity}',
+        b'{"a": ' + b"9" * 5_000 + b"}",
+        b'{"a": "\xff"}',
+        '{"a": "å"}'.encode("utf-16"),
+        b'\xef\xbb\xbf{"a": 1}',
+        b'{"a": "\\ud800"}',
+        b'{"a": "\\uDFFF."}',
+        b'{"\\udc00": 1}',
+        b'{"a": ["x", {"b": "\\ude00\\ud83d"}]}',
+        b'{"a": "\x00"}',
+        b"[" * 200_000,
+        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
     ],
 )
-def test_what_is_not_strict_json_is_refused_with_a_reason(body: bytes, reason: str):
-    with pytest.raises(ValueError, match=reason):
+def test_what_is_not_strict_json_is_refused(body: bytes):
+    with pytest.raises(ValueError, match="the body is not JSON"):
         parse_json(body)
 
 
-def test_depth_is_counted_when_it_matters():
-    fits, too_deep = (b"[" * depth + b"]" * depth for depth in (100, 101))
+def test_a_refusal_quotes_nothing_of_the_body():
+    with pytest.raises(ValueError, match="the body is not JSON") as refused:
+        parse_json(b'{"password": hunter2}')
 
-    assert json.loads(fits) == parse_json(fits, max_depth=100)
-    assert json.loads(too_deep) == parse_json(too_deep)
-    with pytest.raises(ValueError, match="100 levels"):
-        parse_json(too_deep, max_depth=100)
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
     "body",
     [
         payload("workflow_run.completed"),
-        b'{"a": "\\ud83d\\ude00 \xf0\x9f\x98\x80", "b": 1.5e3}',
-        b"[]",
+        b'{"a": "\\ud83d\\ude00 \xf0\x9f\x98\x80", "b": 1.5e3, "c": 123456789012345678901234567890}',
+        b'{"a": 1, "a": 2}',
+        b" [] ",
         b"null",
+        b"[" * 150 + b"]" * 150,
     ],
 )
 def test_everything_else_means_what_it_means_in_json(body: bytes):
-    assert json.loads(body) == parse_json(body, max_depth=100)
+    assert json.loads(body) == parse_json(body)
 
 
 def request(receive: object, **headers: str) -> Request:

@@ -106,7 +106,6 @@ def test_a_chunked_body_within_the_cap_is_like_any_other(http: httpx.Client):
         b'"text"',
         b"null",
         b'{"action": NaN}',
-        b'{"action": 1e999}',
         b'{"action": "\\ud800"}',
         b'{"action": "\xff"}',
         b"[" * 100_000,
