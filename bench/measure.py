@@ -12,12 +12,17 @@ import redis
 from bench.plan import POOLS, Plan, Side
 from bench.processes import BenchFailed, Producer, producer, proxy, wait_for, worker
 from bench.records import Record, count_records, read_records
+from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.settings import Settings
 
 #: Name of a measurement -> value: tasks a second, or milliseconds for p50, p95 and p99.
 Measured = dict[str, float]
 
 #: Published before the clock runs: connections, declarations, script caches.
 _WARM_UP = 20
+
+#: The states of a job that still has something before it.
+_UNFINISHED = {b"scheduled", b"held", b"available", b"executing", b"retryable"}
 
 #: Slower than this, a consumer is taken to hang.
 _SLOWEST_PER_S = 20
@@ -62,11 +67,8 @@ class Line:
 
 def unfinished_jobs(client: redis.Redis) -> int:
     """How many jobs our core still holds in a state that is not final."""
-    from joelclaw_tasks.core.store import Store
-    from joelclaw_tasks.settings import Settings
-
-    store = Store(client, Settings.load())
-    return int(store.snapshot()["total"])
+    counts = client.hgetall(Keys(Settings().key_prefix).counts)
+    return sum(int(n) for field, n in counts.items() if field.rpartition(b"|")[2] in _UNFINISHED)
 
 
 def measure_side(side: Side, plan: Plan, redis_port: int, home: Path) -> Measured:

@@ -19,7 +19,7 @@ _HOMES = {
     "emit_many": "joelclaw_tasks.emit",
     "Event": "joelclaw_tasks.core.event",
 }
-__all__ = ["Event", "app", "emit", "emit_many", "install"]  # noqa: F822  # loaded by __getattr__
+__all__ = ["Event", "app", "emit", "emit_many", "install"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from joelclaw_tasks.registry import Registry
 def admission_of(
     registry: Registry, handler: HandlerSpec, event: Event, priority: int, keep_ms: int
 ) -> dict[str, Any]:
-    """The message property that travels with a job (see broker/jobs.py). Raises InvalidEvent for a bad key."""
+    """What travels with a job in its message (see broker/jobs.py). Raises InvalidEvent for a bad key."""
     gates: list[str] = []
     lane: list[str] = []
     for gate, key in _limit_gates(handler):

@@ -22,7 +22,7 @@ from joelclaw_tasks.core.rank import parse_priority
 from joelclaw_tasks.core.spec import HandlerSpec
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Job, Store
-from joelclaw_tasks.errors import InvalidEvent, PayloadTooLarge
+from joelclaw_tasks.errors import EventRefused, InvalidEvent, PayloadTooLarge
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 
@@ -99,7 +99,7 @@ class Emitter:
 
     @classmethod
     def connect(cls, settings: Settings) -> Emitter:
-        """An emitter for the registry and the Redis of the settings. Raises RegistryError, CoreUnreachable."""
+        """An emitter for what the settings name. Raises RegistryError and CoreUnreachable."""
         return cls(settings, Registry.load(settings.registry_dir), Store.connect(settings))
 
     def emit(self, name: str, data: Mapping[str, Any], **options: Any) -> Receipt:
@@ -110,15 +110,15 @@ class Emitter:
         """Emit many events in few round trips; a receipt for each, in order.
 
         Every event is checked before the first is admitted. Raises UnknownEvent, InvalidEvent or
-        PayloadTooLarge for the first that is refused, and CoreUnreachable; after that error it is
-        safe to emit the same events again, under the same ids.
+        PayloadTooLarge for the first that is refused (its index is the error's `position`), and
+        CoreUnreachable; after that error it is safe to emit the same events again, under the same ids.
         """
         events = list(events)
         label = events[0].name if len(events) == 1 else "many"
         with _tracer.start_as_current_span(f"emit {label}", kind=trace.SpanKind.PRODUCER):
             carrier: dict[str, str] = {}
             propagate.inject(carrier)
-            planned = [self._plan(event, carrier) for event in events]
+            planned = [self._plan_at(position, event, carrier) for position, event in enumerate(events)]
         jobs = [jobs for _, jobs in planned]
         calls = [
             [job for event_jobs in jobs[start : start + _EVENTS_PER_CALL] for job in event_jobs]
@@ -134,12 +134,20 @@ class Emitter:
             for event, event_jobs in planned
         ]
 
+    def _plan_at(self, position: int, new: NewEvent, carrier: dict[str, str]) -> tuple[Event, list[Job]]:
+        try:
+            return self._plan(new, carrier)
+        except EventRefused as error:
+            error.position = position
+            raise
+
     def _plan(self, new: NewEvent, carrier: dict[str, str]) -> tuple[Event, list[Job]]:
         spec = self.registry.event(new.name)
         chosen = parse_priority(new.priority)
         now_ms = int(time() * 1000)
-        if not isinstance(new.data, Mapping):
-            raise InvalidEvent(f"data of {new.name} must be a JSON object, not {type(new.data).__name__}")
+        for what, value in (("data", new.data), ("meta", new.meta)):
+            if not isinstance(value, Mapping):
+                raise InvalidEvent(f"{what} of {new.name} must be a JSON object, not {type(value).__name__}")
         event = Event(
             id=_checked_id(new.id),
             name=new.name,
@@ -152,7 +160,9 @@ class Emitter:
         body = self._body(event)
         due_ms = _due_ms(new, now_ms)
         priority = spec.priority if chosen is None else chosen
-        return event, [self._job(event, body, handler, priority, due_ms, carrier) for handler in spec.handlers]
+        return event, [
+            self._job(event, body, handler, priority, due_ms, carrier) for handler in spec.handlers
+        ]
 
     def _body(self, event: Event) -> str:
         """The Celery body, base64 as kombu carries it. JSON that a worker could not read is refused here."""
@@ -233,7 +243,7 @@ def _receipt(job: Job, word: Word) -> JobReceipt:
     return JobReceipt(job.handler, job.id, decision, job.id if decision == "duplicate" else None)
 
 
-def _checked_id(given: str | None) -> str:
+def _checked_id(given: object) -> str:
     if given is None:
         return str(uuid.uuid4())
     if not isinstance(given, str) or not given or len(given) > 256 or not given.isprintable():
@@ -244,14 +254,18 @@ def _checked_id(given: str | None) -> str:
 def _due_ms(new: NewEvent, now_ms: int) -> int:
     if new.at is not None and new.delay_s is not None:
         raise InvalidEvent("give `at` or `delay_s`, not both")
-    if new.at is not None:
-        moment = new.at if new.at.tzinfo else new.at.replace(tzinfo=UTC)
+    at: object = new.at
+    if at is not None:
+        if not isinstance(at, datetime):
+            raise InvalidEvent(f"`at` must be a datetime, not {type(at).__name__}")
+        moment = at if at.tzinfo else at.replace(tzinfo=UTC)
         return int(moment.timestamp() * 1000)
     if new.delay_s is None:
         return 0
-    if not 0 <= new.delay_s <= 366 * 86_400:
-        raise InvalidEvent(f"delay_s must be 0 to 366 days, not {new.delay_s!r}")
-    return now_ms + int(new.delay_s * 1000)
+    delay_s: object = new.delay_s
+    if not isinstance(delay_s, int | float) or not 0 <= delay_s <= 366 * 86_400:
+        raise InvalidEvent(f"delay_s must be 0 to 366 days, not {delay_s!r}")
+    return now_ms + int(delay_s * 1000)
 
 
 def _plain(error: Exception) -> str:
@@ -277,7 +291,7 @@ def _message(
     admission: dict[str, Any],
 ) -> str:
     """A Celery message (task protocol 2) as kombu's Redis transport writes it."""
-    limits = [None, None]
+    limits: list[float | None] = [None, None]
     if handler.timeout_s is not None:
         limits = [handler.timeout_s + 5, handler.timeout_s]  # hard, soft: time to clean up
     # What Flower and logs show of the arguments: never the data, which may hold secrets.
@@ -288,9 +302,9 @@ def _message(
             "content-encoding": "utf-8",
             "content-type": "application/json",
             "headers": {
-                "lang": "py", "task": handler.name, "id": job_id, "shadow": None, "eta": None, "expires": None,
-                "group": None, "group_index": None, "retries": 0, "timelimit": limits, "root_id": job_id,
-                "parent_id": None, "argsrepr": shown, "kwargsrepr": "{}", "origin": _ORIGIN,
+                "lang": "py", "task": handler.name, "id": job_id, "root_id": job_id, "parent_id": None,
+                "shadow": None, "eta": None, "expires": None, "group": None, "group_index": None,
+                "retries": 0, "timelimit": limits, "argsrepr": shown, "kwargsrepr": "{}", "origin": _ORIGIN,
                 "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
                 **carrier,
             },

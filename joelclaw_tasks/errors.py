@@ -60,9 +60,10 @@ class RegistryError(JoelclawError):
 
 
 class EventRefused(JoelclawError):
-    """An event was not accepted; nothing was queued."""
+    """An event was not accepted; nothing was queued. `position` is its index among those emitted together."""
 
     code = "EVENT_REFUSED"
+    position = 0
 
 
 class UnknownEvent(EventRefused):

@@ -30,8 +30,9 @@ def next_due(when: schedule, after: datetime) -> datetime:
     """The first due time later than `after` (both aware)."""
     if isinstance(when, crontab):
         start, delta, _ = when.remaining_delta(after)
-        return (start + delta).astimezone(UTC)
-    every = when.run_every
+        due: datetime = (start + delta).astimezone(UTC)
+        return due
+    every: timedelta = when.run_every
     return _EPOCH + ((after - _EPOCH) // every + 1) * every
 
 
@@ -52,7 +53,7 @@ def tick_id(entry: str, due: datetime) -> str:
     return str(uuid.uuid5(_TICK_NAMESPACE, f"{entry}\n{due.astimezone(UTC).isoformat()}"))
 
 
-class Scheduler(beat.Scheduler):  # type: ignore[misc]  # celery has no types
+class Scheduler(beat.Scheduler):
     """For `celery beat -S joelclaw_tasks.broker.beat:Scheduler`. Keeps no file."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -44,6 +44,7 @@ class LeaseKeeper(threading.Thread):
         self._stopped.set()
 
     def run(self) -> None:
+        """Renew and detect until stopped; a Redis that is away is asked again, with jitter."""
         delay_s = 0.1
         while not self._stopped.is_set():
             try:

@@ -316,10 +316,12 @@ class Channel(stock.Channel):
         if not queues:
             return
         keys = [self.store.keys.wake(queue) for queue in queues if queue in self._admitting]
-        for priority in self.priority_steps:
-            for queue in queues:
-                if queue not in self._admitting:
-                    keys.append(self.global_keyprefix + self._q_for_pri(queue, priority))
+        keys.extend(
+            self.global_keyprefix + self._q_for_pri(queue, priority)
+            for priority in self.priority_steps
+            for queue in queues
+            if queue not in self._admitting
+        )
         if timeout is None:
             timeout = self.brpop_timeout
             if self._admitting and timeout:
@@ -352,7 +354,7 @@ class Channel(stock.Channel):
             self._hungry = True
             if self.pump() or popped:
                 return True
-        raise Empty()
+        raise Empty
 
     # -- messages of stock producers ----------------------------------------------------------
 
@@ -367,9 +369,10 @@ class Channel(stock.Channel):
         """Admit what older clients pushed on plain lists; a message leaves the inbox once it is a job."""
         for queue in self._admitting:
             inbox = self.store.keys.inbox(queue)
-            for payload in self.store.client.lrange(inbox, -100, -1):
+            client: Any = self.store.client
+            for payload in client.lrange(inbox, -100, -1):
                 self.store.admit([self._read_payload(queue, payload)])
-                self.store.client.lrem(inbox, -1, payload)
+                client.lrem(inbox, -1, payload)
 
     def _read_payload(self, queue: str, payload: bytes) -> Job:
         try:
@@ -390,7 +393,7 @@ class Channel(stock.Channel):
             del self._admitting[queue]
             claim = self.holder.exchange([queue], 1)
         if not claim.jobs:
-            raise Empty()
+            raise Empty
         return _message_of(claim.jobs[0])
 
     def _size(self, queue: str) -> int:

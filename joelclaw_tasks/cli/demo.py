@@ -194,7 +194,7 @@ class _Follower:
 def _show(tally: Tally, replies: Sequence[Reply]) -> None:
     from joelclaw_tasks.cli.demo_tally import percentile
 
-    numbers = ("started", "done", "failed", "wait", "p95", "run")
+    numbers = ("jobs", "done", "failed", "wait", "p95", "run")
     drawn = table("family", *numbers, numeric=numbers, title="wait and run: median ms; p95: of the wait")
     for name, family in sorted(tally.families.items()):
         row = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from joelclaw_tasks.core.keys import lua_bindings
 
@@ -44,5 +45,5 @@ def load_source(name: str) -> str:
     return body.replace("--@keys", lua_bindings(used_in=body), 1)
 
 
-def _folder():  # type: ignore[no-untyped-def]  # importlib's Traversable has no stable home before 3.14
+def _folder() -> Any:  # importlib.resources' Traversable moved between 3.11 and 3.14
     return files("joelclaw_tasks.core") / "lua"

@@ -319,7 +319,9 @@ class Store:
             self.load_scripts()
             return self._ask(lambda: self.client.evalsha(*command))
 
-    def _call_all(self, commands: list[tuple[str, list[Any]]], keys: list[list[str]] | None = None) -> list[Any]:
+    def _call_all(
+        self, commands: list[tuple[str, list[Any]]], keys: list[list[str]] | None = None
+    ) -> list[Any]:
         """Several scripts in one round trip; the ones that Redis has forgotten are loaded and run again."""
         if not commands:
             return []
@@ -329,7 +331,9 @@ class Store:
             for (name, args), more in zip(commands, keys, strict=True)
         ]
         replies = self._run_all(sent)
-        forgotten = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+        forgotten = [
+            i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)
+        ]
         if forgotten:
             self.load_scripts()
             for i, reply in zip(forgotten, self._run_all([sent[i] for i in forgotten]), strict=True):

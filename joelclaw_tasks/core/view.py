@@ -8,8 +8,6 @@ import json
 from collections import defaultdict
 from typing import Any
 
-import redis
-
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.rank import PRIORITIES
 from joelclaw_tasks.core.states import FINAL, WAITING, State
@@ -28,13 +26,13 @@ _NUMBERS = (
 class View:
     """Reads the core. `client` answers bytes."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+    def __init__(self, client: Any, keys: Keys) -> None:  # redis-py types every reply as str | bytes | None
         self._client = client
         self._keys = keys
 
     def now_ms(self) -> int:
         """Redis's time in epoch milliseconds."""
-        seconds, micros = self._client.time()  # type: ignore[misc]
+        seconds, micros = self._client.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
     def snapshot(self) -> dict[str, Any]:
@@ -87,8 +85,8 @@ class View:
         places: list[tuple[str, str | None]] = [
             (self._keys.ready(queue.decode()), None) for queue in self._client.smembers(self._keys.queues)
         ]
-        for gate in self._client.zrange(self._keys.parked_gates, 0, 999):
-            places.append((self._keys.parked(gate.decode()), gate.decode()))
+        gates = [gate.decode() for gate in self._client.zrange(self._keys.parked_gates, 0, 999)]
+        places.extend((self._keys.parked(gate), gate) for gate in gates)
         lanes = [
             (rank, lane.decode(), gate)
             for key, gate in places
@@ -142,7 +140,9 @@ class View:
         fields = self._client.hgetall(self._keys.job(job_id))
         if not fields:
             return None
-        job: dict[str, Any] = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+        job: dict[str, Any] = {
+            name.decode(): value.decode(errors="replace") for name, value in fields.items()
+        }
         for name in _NUMBERS:
             if name in job:
                 job[name] = int(job[name])
@@ -175,7 +175,7 @@ class View:
         return gates
 
     def _oldest_ages(self, queues: list[str], now_ms: int) -> dict[str, int]:
-        """Age of the oldest first job of each family. Within a lane, the first job is the oldest of its priority."""
+        """Age of the oldest first job of each family; a lane's first job is the oldest of its priority."""
         pipe = self._client.pipeline(transaction=False)
         for queue in queues:
             pipe.srandmember(self._keys.lanes(queue), _LANES_LOOKED_AT)

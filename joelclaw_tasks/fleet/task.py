@@ -33,9 +33,11 @@ def add_handler_task(app: Celery, handler: HandlerSpec, deps: Callable[[], Deps]
             return function(Event.from_wire(wire), deps())
         except PermanentFailure:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises is its failure
             # Celery's own Retry and Ignore pass through here only if a handler knows Celery: it may not.
-            raise task.retry(exc=error, countdown=retry_delay_s(task.request.retries, handler.retries)) from None
+            raise task.retry(
+                exc=error, countdown=retry_delay_s(task.request.retries, handler.retries)
+            ) from None
 
     options: dict[str, Any] = {"bind": True, "max_retries": handler.retries.max, "ignore_result": True}
     if handler.timeout_s is not None:

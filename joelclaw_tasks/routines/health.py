@@ -29,12 +29,12 @@ class Check:
 def check_redis(client: redis.Redis) -> Check:
     """Ping, memory, append-only file and eviction policy of one server."""
     try:
-        info: dict[str, Any] = client.info()  # type: ignore[assignment]  # sync client
+        info: dict[str, Any] = client.info()
         before = client.time()
         after = client.time()
     except redis.RedisError as error:
         return Check("redis", "down", f"does not answer: {type(error).__name__}")
-    micros = (after[0] - before[0]) * 1_000_000 + after[1] - before[1]  # type: ignore[index]
+    micros = (after[0] - before[0]) * 1_000_000 + after[1] - before[1]
     faults = []
     if info.get("maxmemory_policy") != "noeviction":
         faults.append(f"may evict accepted work (maxmemory-policy {info.get('maxmemory_policy')})")
