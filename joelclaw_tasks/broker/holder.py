@@ -100,13 +100,16 @@ class Holder:
 
     def close(self) -> None:
         """At process exit: tell what finished, give back the rest, end the keeper."""
-        self._keeper.stop()
         if os.getpid() != int(self.id.partition("-")[0]):
             return  # a forked child: the leases are its parent's
+        self._keeper.stop()
+        self._keeper.join(2)
         try:
             self.flush()
-            remaining = sorted(self._held.difference(self._finished))
+            finished = set(self._finished)
+            remaining = [tag for tag in self.store.held_by(self.id) if tag not in finished]
             self.release(remaining, reason="worker stopped")
+            self.store.expire([self.id], reason="worker stopped")  # holds nothing now: only its record goes
         except (CoreUnreachable, redis.RedisError) as error:
             logger.warning("could not give back running jobs at exit: %s", error)
 

@@ -80,7 +80,9 @@ class QoS(stock.QoS):
                 self.channel.holder.release(tags, reason="worker stopped")
             except CoreUnreachable as error:
                 logger.warning("could not give back %d delivered job(s): %s", len(tags), error)
-        self._delivered.clear()
+        for tag in tuple(self._delivered):
+            if tag not in running:
+                del self._delivered[tag]
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Leases replace the visibility timeout."""
@@ -101,26 +103,28 @@ class Poller(stock.MultiChannelPoller):
     def __init__(self) -> None:
         super().__init__()
         self.alarm = Alarm()
+        self._alarm_fd = -1  # until an event loop polls it
         self._alarm_poller: Any = None
 
     def close(self) -> None:
         if self._alarm_poller is not None:
             try:
-                self._alarm_poller.unregister(self.alarm.fd)
+                self._alarm_poller.unregister(self._alarm_fd)
             except (KeyError, ValueError, OSError):
                 pass
-            self._alarm_poller = None
+            self._alarm_poller, self._alarm_fd = None, -1
         self.alarm.close()
         super().close()
 
     def on_poll_start(self) -> None:
         if self._alarm_poller is not self.poller:
-            self.poller.register(self.alarm.fd, READ)
+            self._alarm_fd = self.alarm.fd
+            self.poller.register(self._alarm_fd, READ)
             self._alarm_poller = self.poller
         super().on_poll_start()
 
     def on_readable(self, fileno: int) -> Any:
-        if fileno != self.alarm.fd:
+        if fileno != self._alarm_fd:
             return super().on_readable(fileno)
         self.alarm.clear()
         for channel in list(self._channels):
@@ -128,13 +132,13 @@ class Poller(stock.MultiChannelPoller):
         return None
 
     def handle_event(self, fileno: int, event: int) -> Any:
-        if fileno == self.alarm.fd:
+        if fileno == self._alarm_fd:
             return self.on_readable(fileno), self
         return super().handle_event(fileno, event)
 
     @property
     def fds(self) -> dict[int, Any]:
-        return {**super().fds, self.alarm.fd: None} if self._channels else super().fds
+        return {**super().fds, self._alarm_fd: None} if self._alarm_poller else super().fds
 
 
 class Channel(stock.Channel):

@@ -124,8 +124,8 @@ class View:
         job = self._read(job_id)
         if job is None:
             raise UnknownJob(f"no job has the id {job_id!r}")
-        meta = self._client.hgetall(self._keys.lane_meta(job["lane"]))
-        if job["state"] == State.AVAILABLE and meta:
+        if job["state"] == State.AVAILABLE:
+            meta = self._client.hgetall(self._keys.lane_meta(job["lane"]))
             job["gate"] = meta.get(b"parked", b"").decode() or None
             job["parked_at"] = int(meta.get(b"parked_at") or 0) or None
         if job["state"] != State.EXECUTING:

@@ -36,7 +36,7 @@ def test_its_handlers_run_on_the_queues_that_the_fleet_serves() -> None:
         "discovery.capture": "default",
         "content.validate": "default",
         "feeds.check": "io",
-        "github.record_run": "default",
+        "github.record_run": "io",
     }
 
 

@@ -59,16 +59,14 @@ local function run_times(job, now_ms)
   return { wait_ms = claimed_at - tonumber(job.available_at), run_ms = now_ms - claimed_at, attempt = job.claims }
 end
 
--- Finished for good: remembered for keep_ms as a duplicate, without its payload.
+-- Finished for good: remembered for keep_ms as a duplicate, by the few fields that say what it was.
 local function forget(job, state, now_ms)
-  local keep_ms = tonumber(job.keep_ms)
-  if keep_ms == 0 then
-    redis.call("DEL", job_key(job.id))
-    return
-  end
-  redis.call("HDEL", job_key(job.id), "payload", "next", "next_payload", "gates")
-  redis.call("HSET", job_key(job.id), "state", state, "finished_at", now_ms)
-  redis.call("PEXPIRE", job_key(job.id), keep_ms)
+  local key, keep_ms = job_key(job.id), tonumber(job.keep_ms)
+  redis.call("DEL", key)
+  if keep_ms == 0 then return end
+  redis.call("HSET", key, "state", state, "queue", job.queue, "family", job.family, "handler", job.handler,
+    "priority", job.priority, "claims", job.claims, "finished_at", now_ms)
+  redis.call("PEXPIRE", key, keep_ms)
 end
 
 local function bury(job, verb, now_ms, reason, entry)
