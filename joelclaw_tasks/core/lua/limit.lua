@@ -12,7 +12,11 @@ for i = 5, #ARGV, 2 do
   local known = redis.call("HGET", limits_key, gate) or ""
   if known ~= limit then
     record("limit", now_ms, { gate = gate, actor = actor, reason = reason, limit = limit, was = known })
-    if limit == "" then redis.call("HDEL", limits_key, gate) else redis.call("HSET", limits_key, gate, limit) end
+    if limit == "" then
+      redis.call("HDEL", limits_key, gate)
+    else
+      redis.call("HSET", limits_key, gate, limit)
+    end
     changed = changed + 1
     reopen(gate, "", now_ms)
   end

@@ -56,7 +56,8 @@ end
 
 local function run_times(job, now_ms)
   local claimed_at = tonumber(job.claimed_at)
-  return { wait_ms = claimed_at - tonumber(job.available_at), run_ms = now_ms - claimed_at, attempt = job.claims }
+  local wait_ms = claimed_at - tonumber(job.available_at)
+  return { wait_ms = wait_ms, run_ms = now_ms - claimed_at, attempt = job.claims }
 end
 
 -- Finished for good: remembered for keep_ms as a duplicate, by the few fields that say what it was.

@@ -15,7 +15,9 @@ local function reopen(gate, after, now_ms)
   for _, shut in ipairs(found) do
     if shut == gate or string.sub(shut, 1, #gate + 1) == gate .. "=" then unpark_all(shut, now_ms) end
   end
-  if #found == BATCH then redis.call("ZADD", timers_key, now_ms, "reopen|" .. gate .. "\n" .. found[BATCH]) end
+  if #found == BATCH then
+    redis.call("ZADD", timers_key, now_ms, "reopen|" .. gate .. "\n" .. found[BATCH])
+  end
 end
 
 -- Everything that a lost holder held goes back, a batch at a time.
@@ -53,7 +55,9 @@ local ON_DUE = {
     local gate, after = string.match(name, "^(.-)\n(.*)$")
     reopen(gate, after, now_ms)
   end,
-  lease = function(holder, now_ms, _, max_kills) expire_holder(holder, now_ms, max_kills, "lease expired") end,
+  lease = function(holder, now_ms, _, max_kills)
+    expire_holder(holder, now_ms, max_kills, "lease expired")
+  end,
 }
 
 -- Fires what is due, at most 100 a call. Answers in how many milliseconds the next timer is due, or nil.
