@@ -73,7 +73,9 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self.ask_to_stop)
+            # Started with nohup, it is meant to outlive the terminal.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                loop.add_signal_handler(number, self.ask_to_stop)
         try:
             await self._start([child for child in self.children if child.spec.stage == 0])
             await self._start([child for child in self.children if child.spec.stage > 0])
