@@ -21,8 +21,8 @@ from joelclaw_tasks.errors import CoreUnreachable, EventRefused
 from joelclaw_tasks.ingress.replies import RETRY_AFTER_S, Refusal
 from joelclaw_tasks.ingress.tracing import attached
 
-#: Events in one call to emit_many: enough to make round trips cheap, few enough to answer early.
-CALL_EVENTS = 200
+#: Events in one call to emit_many, which takes as many in one round trip.
+CALL_EVENTS = 500
 #: Events that may wait. Beyond this senders are told to come back, instead of memory growing.
 WAITING_EVENTS = 10_000
 
@@ -87,8 +87,7 @@ class Funnel:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                # One turn of the loop, so that requests which are already here come along.
-                await asyncio.sleep(0)
+                await self._gather()
                 parcels = self._next_call()
                 outcomes = await loop.run_in_executor(self._thread, self._call, parcels)
                 for parcel, outcome in zip(parcels, outcomes, strict=True):
@@ -98,6 +97,14 @@ class Funnel:
                     self._refuse_waiting(unreachable)
         finally:
             self._draining = None
+
+    async def _gather(self) -> None:
+        # Requests that are here already come along: wait for as long as every turn of the loop brings
+        # more. In a crowd this also keeps the loop and the thread from fighting over the interpreter.
+        before = 0
+        while before < self._waiting_events < CALL_EVENTS:
+            before = self._waiting_events
+            await asyncio.sleep(0)
 
     def _next_call(self) -> list[_Parcel]:
         parcels: list[_Parcel] = []
