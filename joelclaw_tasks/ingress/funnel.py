@@ -89,7 +89,10 @@ class Funnel:
             while self._waiting:
                 await self._gather()
                 parcels = self._next_call()
-                outcomes = await loop.run_in_executor(self._thread, self._call, parcels)
+                try:
+                    outcomes = await loop.run_in_executor(self._thread, self._call, parcels)
+                except Exception as exc:  # noqa: BLE001  # nobody may be left waiting for ever
+                    outcomes = [exc] * len(parcels)
                 for parcel, outcome in zip(parcels, outcomes, strict=True):
                     parcel.settle(outcome)
                 unreachable = next((one for one in outcomes if isinstance(one, CoreUnreachable)), None)
@@ -139,7 +142,7 @@ class Funnel:
             # Nothing was queued, and one request must not pay for another's event: each on its own.
             return [outcome for parcel in parcels for outcome in self._emit_together([parcel])]
         except CoreUnreachable as exc:
-            return [copy(exc) for _ in parcels]
+            return [copy(exc) for _ in parcels]  # one each: whoever raises it adds its own traceback
         except Exception as exc:  # noqa: BLE001  # every waiting request gets it and answers for it
             return [exc] * len(parcels)
         outcomes: list[_Outcome] = []
