@@ -67,7 +67,8 @@ def fleet_processes(
         specs.append(
             ProcessSpec(
                 "flower",
-                _celery("flower", "--address=127.0.0.1", f"--port={flower_port}"),
+                # Flower keeps every task that it saw in memory: its default of 100,000 is some 700 MB.
+                _celery("flower", "--address=127.0.0.1", f"--port={flower_port}", "--max_tasks=5000"),
                 stage=DOORS,
                 probe=http_ok(flower_port, "/healthcheck"),
                 port=flower_port,
