@@ -49,9 +49,8 @@ def emit_many(count: int) -> Answer:
     from joelclaw_tasks.emit import Emitter, NewEvent
     from joelclaw_tasks.settings import Settings
 
-    url = os.environ[BROKER_URL]
     directory = Path(__file__).parent / "registry"
-    emitter = Emitter.connect(Settings.load(redis_url=url, registry_dir=directory))
+    emitter = Emitter.connect(Settings.load(redis_url=os.environ[BROKER_URL], registry_dir=directory))
     emitter.emit("bench/noop", {"warm": True})
     started_at_ns = time.monotonic_ns()
     receipts = emitter.emit_many([NewEvent("bench/noop", {"number": number}) for number in range(count)])
