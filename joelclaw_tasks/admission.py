@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from joelclaw_tasks.core.event import Event
@@ -45,11 +46,12 @@ def limits_of(registry: Registry) -> dict[str, int | None]:
     return limits
 
 
-def _limit_gates(handler: HandlerSpec) -> list[tuple[str, str | None]]:
+@cache
+def _limit_gates(handler: HandlerSpec) -> tuple[tuple[str, str | None], ...]:
     """Gate name and key expression of each concurrency entry, in order."""
     gates: list[tuple[str, str | None]] = []
     for number, concurrency in enumerate(handler.concurrency):
         kind = "handler" if concurrency.key is None else "key"
         suffix = f"#{number}" if any(gate == f"limit:{kind}/{handler.name}" for gate, _ in gates) else ""
         gates.append((f"limit:{kind}/{handler.name}{suffix}", concurrency.key))
-    return gates
+    return tuple(gates)

@@ -167,8 +167,7 @@ class Emitter:
     def _body(self, event: Event) -> str:
         """The Celery body, base64 as kombu carries it. JSON that a worker could not read is refused here."""
         try:
-            text = json.dumps(event.to_wire(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            wire = text.encode()
+            wire = _encode_event(event.to_wire()).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidEvent(f"data of {event.name} is not JSON: {_plain(error)}") from None
         if len(wire) > self._settings.payload_max_bytes:
@@ -280,6 +279,9 @@ def _plain(error: Exception) -> str:
 
 _EMBED = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
 _ORIGIN = f"{os.getpid()}@{socket.gethostname()}"
+#: `json.dumps` makes an encoder for every call; these are made once.
+_encode_event = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _message(
@@ -291,27 +293,31 @@ def _message(
     admission: dict[str, Any],
 ) -> str:
     """A Celery message (task protocol 2) as kombu's Redis transport writes it."""
+    headers, properties = _template(handler)
+    # What Flower and logs show of the arguments: never the data, which may hold secrets.
+    shown = _encode({"argsrepr": f"({event.name!r}, {event.id!r})", **carrier})[1:-1]
+    return (
+        f'{{"body":"{body}","content-encoding":"utf-8","content-type":"application/json",'
+        f'"headers":{{"id":"{job_id}","root_id":"{job_id}",{shown},{headers}}},'
+        f'"properties":{{"correlation_id":"{job_id}","delivery_tag":"{job_id}",'
+        f'"jc":{_encode(admission)},{properties}}}}}'
+    )
+
+
+@cache
+def _template(handler: HandlerSpec) -> tuple[str, str]:
+    """What is the same in every message of a handler: members of its headers and of its properties."""
     limits: list[float | None] = [None, None]
     if handler.timeout_s is not None:
         limits = [handler.timeout_s + 5, handler.timeout_s]  # hard, soft: time to clean up
-    # What Flower and logs show of the arguments: never the data, which may hold secrets.
-    shown = f"({event.name!r}, {event.id!r})"
-    return json.dumps(
-        {
-            "body": body,
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": {
-                "lang": "py", "task": handler.name, "id": job_id, "root_id": job_id, "parent_id": None,
-                "shadow": None, "eta": None, "expires": None, "group": None, "group_index": None,
-                "retries": 0, "timelimit": limits, "argsrepr": shown, "kwargsrepr": "{}", "origin": _ORIGIN,
-                "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
-                **carrier,
-            },
-            "properties": {
-                "correlation_id": job_id, "reply_to": "", "delivery_mode": 2, "priority": 0,
-                "delivery_info": {"exchange": "", "routing_key": handler.queue}, "body_encoding": "base64",
-                "delivery_tag": job_id, "jc": admission,
-            },
-        }
-    )  # fmt: skip
+    headers = {
+        "lang": "py", "task": handler.name, "parent_id": None, "shadow": None, "eta": None, "expires": None,
+        "group": None, "group_index": None, "retries": 0, "timelimit": limits, "kwargsrepr": "{}",
+        "origin": _ORIGIN, "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None,
+        "stamps": {},
+    }  # fmt: skip
+    properties = {
+        "reply_to": "", "delivery_mode": 2, "priority": 0, "body_encoding": "base64",
+        "delivery_info": {"exchange": "", "routing_key": handler.queue},
+    }  # fmt: skip
+    return _encode(headers)[1:-1], _encode(properties)[1:-1]
