@@ -10,7 +10,9 @@ JoelclawError
 ├── HandlerError           what a handler may raise on purpose
 │   ├── FetchFailed        a server did not give what was asked for; worth a retry
 │   └── PermanentFailure   retrying cannot help: to the dead letter at once
+├── InvalidJob             a job cannot be admitted as it is; nothing was queued
 ├── CoreUnreachable        Redis does not answer
+│   └── CoreReadOnly       Redis answers, but writes nothing: memory or disk are full
 ├── UnsafeRedis            Redis answers, but its policy may lose work
 ├── UnknownHandler         no registry entry has a handler of that name
 ├── UnknownJob             no job has that id
@@ -106,11 +108,25 @@ class PermanentFailure(HandlerError):
     code = "HANDLER_PERMANENT_FAILURE"
 
 
+class InvalidJob(JoelclawError, ValueError):
+    """A job cannot be admitted as it is; nothing was queued."""
+
+    code = "JOB_INVALID"
+    fix = "Names are non-empty text without control characters; numbers are whole and not negative."
+
+
 class CoreUnreachable(JoelclawError):
     """Redis does not answer."""
 
     code = "REDIS_UNREACHABLE"
     fix = "Start the fleet with `joelclaw up`, or point REDIS_URL at a running Redis."
+
+
+class CoreReadOnly(CoreUnreachable):
+    """Redis answers, but writes nothing: its memory or its disk is full, or it is a replica."""
+
+    code = "REDIS_READ_ONLY"
+    fix = "Let the workers drain the queue, or give Redis more memory (`maxmemory`) or disk; then try again."
 
 
 class UnsafeRedis(JoelclawError):

@@ -12,8 +12,8 @@ KEYS: dict[str, str] = {
     "lane_meta": "lane_meta:%s",  # hash: queue, family, handler, gates, parked, parked_at
     "lanes": "lanes:%s",  # set: all lanes of a queue
     "ready": "ready:%s",  # zset of a queue: lane -> rank of its first job
-    "parked": "parked:%s",  # zset of a gate: lane -> rank of its first job
-    "parked_gates": "parked_gates",  # zset, all scores 0: gates with parked lanes, by name
+    "parked": "parked:%s",  # zset of a spot, "<gate>\n<queue>": lane -> rank of its first job
+    "parked_gates": "parked_gates",  # zset, all scores 0: spots with parked lanes, by name
     "pauses": "pauses",  # hash: gate -> JSON record
     "limits": "limits",  # hash: gate -> most jobs at once
     "running": "running:%s",  # zset of a limit gate: job id -> claimed_at
@@ -22,7 +22,7 @@ KEYS: dict[str, str] = {
     "leases": "leases:%s",  # zset of a holder: job id -> claimed_at
     "holders": "holders",  # hash: holder -> JSON: where it runs, its Redis client id
     "dead": "dead",  # zset: job id -> discarded_at
-    "counts": "counts",  # hash: queue|family|priority|state -> jobs
+    "counts": "counts",  # hash: "<queue>\n<family>|<priority>|<state>" -> jobs
     "queues": "queues",  # set: names of all queues
     "wake": "wake:%s",  # list of a queue: at most one wake token
     "inbox": "inbox:%s",  # list of a queue: messages of stock producers, on their way in

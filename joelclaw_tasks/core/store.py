@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,12 +21,18 @@ from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.scripts import load_source, script_names
 from joelclaw_tasks.core.states import WAITING, Word
 from joelclaw_tasks.core.view import View
-from joelclaw_tasks.errors import CoreUnreachable, ScriptDrift
+from joelclaw_tasks.errors import CoreUnreachable, InvalidJob, ScriptDrift
 from joelclaw_tasks.settings import Settings
 
 _SOURCES = {name: load_source(name) for name in script_names()}
 _SHAS = {name: hashlib.sha1(source.encode()).hexdigest() for name, source in _SOURCES.items()}  # noqa: S324
 _WORDS = {word.encode(): word for word in Word}
+_NAME = re.compile("[^\x00-\x1f\x7f]{1,1024}")
+_GATE = re.compile("(?:limit|pause):[^\x00-\x1f\x7f]{1,1024}")
+
+
+def _invalid(name: str, wanted: str, value: object) -> InvalidJob:
+    return InvalidJob(f"{name} of a job must be {wanted}, not {value!r:.80}")
 
 
 @dataclass(slots=True)
@@ -54,6 +61,30 @@ class Job:
     actor: str = ""
     trace: str = ""
     refusal: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise InvalidJob for values that a script could not handle: it must never stop half way."""
+        for name in ("id", "queue", "family", "lane", "handler"):
+            value = getattr(self, name)
+            if value == "" and name == "handler":
+                break  # a job may have none
+            if not isinstance(value, str) or not _NAME.fullmatch(value):
+                raise _invalid(name, "1 to 1024 characters, none of them a control character", value)
+        gates: object = self.gates
+        if not isinstance(gates, tuple) or not all(isinstance(g, str) and _GATE.fullmatch(g) for g in gates):
+            raise _invalid("gates", "a tuple of names such as limit:resource/nas", gates)
+        if type(self.priority) is not int or not 0 <= self.priority <= 3:
+            raise _invalid("priority", "0 to 3", self.priority)
+        for name in ("slack_ms", "keep_ms", "retries", "due_ms"):
+            value = getattr(self, name)
+            if type(value) is not int or (value < 0 and name != "due_ms"):
+                raise _invalid(name, "a whole number", value)
+        payload: object = self.payload
+        if not isinstance(payload, (str, bytes)):
+            raise _invalid("payload", "text or bytes", payload)
+        for name in ("lease_tag", "actor", "trace", "refusal"):
+            if not isinstance(getattr(self, name), str):
+                raise _invalid(name, "text", getattr(self, name))
 
     def args(self) -> tuple[str | bytes | int, ...]:
         """The 16 values of shared/spec.lua."""
@@ -223,9 +254,12 @@ class Store:
         ids = self._ask(lambda: self.client.zrange(self.keys.leases(holder), 0, -1))
         pipe = self.client.pipeline(transaction=False)
         for job_id in ids:
-            pipe.hget(self.keys.job(job_id.decode()), "claims")
-        claims = self._ask(pipe.execute)
-        return [f"{job_id.decode()}#{n.decode()}" for job_id, n in zip(ids, claims, strict=True) if n]
+            pipe.hmget(self.keys.job(job_id.decode()), "admitted_at", "claims")
+        return [
+            b"#".join((job_id, admitted_at, claims)).decode()
+            for job_id, (admitted_at, claims) in zip(ids, self._ask(pipe.execute), strict=True)
+            if claims
+        ]
 
     # -- gates --------------------------------------------------------------------------------
 

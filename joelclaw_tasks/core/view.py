@@ -6,6 +6,7 @@ import base64
 import heapq
 import json
 from collections import defaultdict
+from operator import itemgetter
 from typing import Any
 
 from joelclaw_tasks.core.keys import Keys
@@ -46,14 +47,14 @@ class View:
         pipe.hgetall(self._keys.limits)
         pipe.zrange(self._keys.parked_gates, 0, 999)
         pipe.time()
-        counts, pauses, limits, parked_gates, clock = pipe.execute()
+        counts, pauses, limits, spots, clock = pipe.execute()
         now_ms = clock[0] * 1000 + clock[1] // 1000
         families: dict[str, dict[str, Any]] = {}
         queues: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         by_state: dict[str, int] = {state.value: 0 for state in State}
         by_priority = dict.fromkeys(PRIORITIES, 0)
         for field, jobs in sorted(counts.items()):
-            queue, rest = field.decode().split("|", 1)
+            queue, rest = field.decode().split("\n")
             family, level, state = rest.rsplit("|", 2)
             count = int(jobs)
             entry = families.setdefault(family, _family(family))
@@ -76,23 +77,25 @@ class View:
             "oldest_age_ms": max(ages.values(), default=None),
             "families": sorted(families.values(), key=lambda entry: (-entry["total"], entry["family"])),
             "queues": {queue: dict(states) for queue, states in sorted(queues.items())},
-            "gates": self._gates(pauses, limits, parked_gates),
+            "gates": self._gates(pauses, limits, spots),
             "pauses": [json.loads(record) for _, record in sorted(pauses.items())],
         }
 
     def list_jobs(self, limit: int = 10) -> list[dict[str, Any]]:
         """The first `limit` jobs in lanes, in the order in which they would start if all gates were open."""
+        if limit < 1:
+            return []
         places: list[tuple[str, str | None]] = [
             (self._keys.ready(queue.decode()), None) for queue in self._client.smembers(self._keys.queues)
         ]
-        gates = [gate.decode() for gate in self._client.zrange(self._keys.parked_gates, 0, 999)]
-        places.extend((self._keys.parked(gate), gate) for gate in gates)
+        spots = [spot.decode() for spot in self._client.zrange(self._keys.parked_gates, 0, 999)]
+        places.extend((self._keys.parked(spot), _gate_of(spot)) for spot in spots)
         lanes = [
             (rank, lane.decode(), gate)
             for key, gate in places
             for lane, rank in self._client.zrange(key, 0, limit - 1, withscores=True)
         ]
-        best = heapq.nsmallest(limit, lanes)
+        best = heapq.nsmallest(limit, lanes, key=itemgetter(0, 1))
         jobs = [
             (rank, job_id.decode(), gate)
             for _, lane, gate in best
@@ -100,7 +103,7 @@ class View:
         ]
         now_ms = self.now_ms()
         found = []
-        for rank, job_id, gate in heapq.nsmallest(limit, jobs):
+        for rank, job_id, gate in heapq.nsmallest(limit, jobs, key=itemgetter(0, 1)):
             job = self._read(job_id)
             if job is not None:
                 found.append(
@@ -149,27 +152,30 @@ class View:
         return job
 
     def _gates(
-        self, pauses: dict[bytes, bytes], limits: dict[bytes, bytes], parked_gates: list[bytes]
+        self, pauses: dict[bytes, bytes], limits: dict[bytes, bytes], spots: list[bytes]
     ) -> list[dict[str, Any]]:
-        names = sorted({*pauses, *limits, *parked_gates})
+        parked: dict[str, int] = dict.fromkeys([name.decode() for name in (*pauses, *limits)], 0)
         pipe = self._client.pipeline(transaction=False)
-        for name in names:
-            pipe.zcard(self._keys.parked(name.decode()))
-            pipe.zcard(self._keys.running(name.decode()))
-        sizes = pipe.execute()
+        for spot in spots:
+            pipe.zcard(self._keys.parked(spot.decode()))
+        for spot, lanes in zip(spots, pipe.execute(), strict=True):
+            gate = _gate_of(spot.decode())
+            parked[gate] = parked.get(gate, 0) + lanes
+        names = sorted(parked)
+        for gate in names:
+            pipe.zcard(self._keys.running(gate))
         gates = []
-        for name, parked, running in zip(names, sizes[::2], sizes[1::2], strict=True):
-            gate = name.decode()
-            limit = limits.get(name, limits.get(gate.partition("=")[0].encode()))
+        for gate, running in zip(names, pipe.execute(), strict=True):
+            limit = limits.get(gate.encode(), limits.get(gate.partition("=")[0].encode()))
             most = None if limit is None else int(limit)
             gates.append(
                 {
                     "gate": gate,
                     "kind": gate.partition(":")[0],
-                    "shut": name in pauses or (most is not None and running >= most),
+                    "shut": gate.encode() in pauses or (most is not None and running >= most),
                     "limit": most,
                     "running": running,
-                    "parked_lanes": parked,
+                    "parked_lanes": parked[gate],
                 }
             )
         return gates
@@ -191,6 +197,11 @@ class View:
                 age_ms = max(0, now_ms - int(available_at))
                 ages[family.decode()] = max(age_ms, ages.get(family.decode(), 0))
         return ages
+
+
+def _gate_of(spot: str) -> str:
+    """A spot is where the lanes of one queue wait at a gate (see shared/lanes.lua)."""
+    return spot.partition("\n")[0]
 
 
 def _family(name: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ local function admit(job, call)
   redis.call("SADD", queues_key, job.queue)
   local entry = { actor = call.actor, priority = job.priority }
   if call.refusal ~= "" then
+    redis.call("HSET", job_key(job.id), "refused", 1)
     bury(job, "admit", now_ms, call.refusal, entry)
     return "REFUSED"
   end
@@ -36,7 +37,7 @@ local function admit(job, call)
     move_job(job, "admit", "scheduled", now_ms, entry)
     return "SCHEDULED"
   end
-  set_available(job, now_ms + tonumber(job.slack_ms), now_ms)
+  set_available(job, now_ms + tonumber(job.slack_ms), now_ms, true)
   move_job(job, "admit", "available", now_ms, entry)
   return "ADMITTED"
 end
@@ -47,7 +48,10 @@ for first = 3, #ARGV, STRIDE do
   local known = read_job(job.id)
   if known and FINAL[known.state] and job.keep_ms == "0" then
     -- A plain task may be sent again under its old id once it is over, as on stock Celery.
-    if known.state == "discarded" then redis.call("ZREM", dead_key, job.id) end
+    if known.state == "discarded" then
+      redis.call("ZREM", dead_key, job.id)
+      count(known, "discarded", -1)
+    end
     redis.call("DEL", job_key(job.id))
     known = nil
   end

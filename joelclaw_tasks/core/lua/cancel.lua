@@ -9,8 +9,10 @@ local function cancel(id)
   local job = read_job(id)
   if not job then return "MISSING" end
   if job.state == "available" then
+    local lane = read_lane(job.lane)
     redis.call("ZREM", lane_key(job.lane), id)
-    settle_lane(read_lane(job.lane))
+    settle_lane(lane)
+    pass_on(lane.gates) -- the lane's rank may be worse now than that of a lane parked at the same gate
   elseif job.state == "scheduled" or job.state == "retryable" then
     redis.call("ZREM", timers_key, "job|" .. id)
   else

@@ -24,14 +24,14 @@ local function fill_inboxes()
 end
 
 local function best_lane()
-  local queue, name, rank
+  local name, rank
   for i = 8, last_queue do
     local head = redis.call("ZRANGE", ready_key(ARGV[i]), 0, 0, "WITHSCORES")
     if head[1] and (not rank or tonumber(head[2]) < tonumber(rank)) then
-      queue, name, rank = ARGV[i], head[1], head[2]
+      name, rank = head[1], head[2]
     end
   end
-  return name, rank, queue
+  return name, rank
 end
 
 local function start(lane)
@@ -43,13 +43,13 @@ local function start(lane)
   end
   take_gates(lane.gates, id, now_ms)
   settle_lane(lane)
-  local claims = tostring(tonumber(job.claims) + 1)
-  redis.call("HSET", job_key(id), "state", "executing", "claims", claims, "holder", holder,
+  job.claims = tostring(tonumber(job.claims) + 1)
+  redis.call("HSET", job_key(id), "state", "executing", "claims", job.claims, "holder", holder,
     "claimed_at", now_ms, "gates", lane.gates)
   redis.call("ZADD", leases_key(holder), now_ms, id)
   move_job(job, "claim", "executing", now_ms,
-    { wait_ms = now_ms - tonumber(job.available_at), attempt = claims, holder = holder })
-  return id .. "#" .. claims, redis.call("HGET", job_key(id), "payload"), job.kills
+    { wait_ms = now_ms - tonumber(job.available_at), attempt = job.claims, holder = holder })
+  return tag_of(job), redis.call("HGET", job_key(id), "payload"), job.kills
 end
 
 -- First of all our own lease: a machine that slept must not expire what it still runs itself.
@@ -77,10 +77,12 @@ while claimed < most and parks < PARKS_PER_CALL do
 end
 if claimed > 0 then redis.call("ZADD", timers_key, now_ms + lease_ms, "lease|" .. holder) end
 
--- The baton: whoever claims leaves a token behind while more is ready, so workers wake one another.
-local _, _, queue = best_lane()
-if queue then
-  reply[1] = 1
-  wake(queue)
+-- The baton: whoever claims leaves a token behind while more is ready, so workers wake one another. One on
+-- each queue, for there may be workers that serve only some of them.
+for i = 8, last_queue do
+  if redis.call("EXISTS", ready_key(ARGV[i])) == 1 then
+    reply[1] = 1
+    wake(ARGV[i])
+  end
 end
 return reply

@@ -11,7 +11,7 @@ for i = 3, #ARGV do
     words[#words + 1] = "LEASE_LOST"
   else
     local entry = run_times(job, now_ms)
-    free_lease(job)
+    local gates = end_lease(job)
     if succeed(job, now_ms, entry) then
       words[#words + 1] = "RETRIED"
     else
@@ -19,6 +19,7 @@ for i = 3, #ARGV do
       forget(job, "completed", now_ms)
       words[#words + 1] = "COMPLETED"
     end
+    pass_on(gates)
   end
 end
 return words

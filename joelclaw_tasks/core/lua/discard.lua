@@ -8,7 +8,8 @@ local tag, failure = ARGV[3], ARGV[4]
 local job = leased_job(tag)
 if not job then return "LEASE_LOST" end
 local entry = run_times(job, now_ms)
-free_lease(job)
-if succeed(job, now_ms, entry) then return "RETRIED" end
-bury(job, "discard", now_ms, failure, entry)
-return "DISCARDED"
+local gates = end_lease(job)
+local succeeded = succeed(job, now_ms, entry)
+if not succeeded then bury(job, "discard", now_ms, failure, entry) end
+pass_on(gates)
+return succeeded and "RETRIED" or "DISCARDED"

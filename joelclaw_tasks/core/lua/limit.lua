@@ -18,7 +18,8 @@ for i = 5, #ARGV, 2 do
       redis.call("HSET", limits_key, gate, limit)
     end
     changed = changed + 1
-    reopen(gate, "", now_ms)
+    unpark_all(gate, now_ms)
+    unpark_keyed(gate, "", now_ms)
   end
 end
 return { "LIMITED", changed }

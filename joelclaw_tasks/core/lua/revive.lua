@@ -1,4 +1,4 @@
--- revive: discarded -> available, as if it were new: its kills are forgiven.
+-- revive: discarded -> available, as if it were new: its kills are forgiven. What was refused stays so.
 -- ARGV: now, transitions_max, actor, reason, ids. Reply, for each id: REVIVED | MISSING | WRONG_STATE
 --@include keys
 --@include clock
@@ -10,7 +10,7 @@ for i = 5, #ARGV do
   local job = read_job(ARGV[i])
   if not job then
     words[#words + 1] = "MISSING"
-  elseif job.state ~= "discarded" then
+  elseif job.state ~= "discarded" or job.refused then
     words[#words + 1] = "WRONG_STATE"
   else
     redis.call("ZREM", dead_key, job.id)

@@ -1,4 +1,4 @@
--- gates: anything that can be shut. One entry per kind: may a job pass, take a place, give it back.
+-- gates: what can be shut. For each kind: how many more jobs may pass, take a place, give it back.
 -- A gate is named "<kind>:<name>"; a keyed limit "<kind>:<name>=<value>" falls back to "<kind>:<name>".
 local function limit_of(gate)
   local limit = redis.call("HGET", limits_key, gate)
@@ -8,23 +8,30 @@ local function limit_of(gate)
   return limit and tonumber(limit)
 end
 
+local function nothing() end
+
 local GATE_KINDS = {
   limit = {
-    shut = function(gate)
+    room = function(gate)
       local limit = limit_of(gate)
-      return limit and redis.call("ZCARD", running_key(gate)) >= limit
+      return limit and limit - redis.call("ZCARD", running_key(gate)) or math.huge
     end,
     take = function(gate, id, now_ms) redis.call("ZADD", running_key(gate), now_ms, id) end,
-    free = function(gate, id) return redis.call("ZREM", running_key(gate), id) == 1 end,
+    free = function(gate, id) redis.call("ZREM", running_key(gate), id) end,
   },
   pause = {
-    shut = function(gate) return redis.call("HEXISTS", pauses_key, gate) == 1 end,
-    take = function() end,
-    free = function() return false end,
+    room = function(gate) return redis.call("HEXISTS", pauses_key, gate) == 1 and 0 or math.huge end,
+    take = nothing,
+    free = nothing,
   },
+  -- A kind that only a newer release knows: its jobs wait for that release's workers.
+  unknown = { room = function() return 0 end, take = nothing, free = nothing },
 }
 
-local function kind_of(gate) return GATE_KINDS[string.match(gate, "^(%a+):")] end
+local function kind_of(gate) return GATE_KINDS[string.match(gate, "^(%a+):")] or GATE_KINDS.unknown end
+
+-- How many more jobs may pass a gate now: none or fewer when it is shut, math.huge when it has no limit.
+local function room(gate) return kind_of(gate).room(gate) end
 
 -- The first shut gate of a lane, or nil. Pauses come first: they open for all lanes at once, so
 -- a lane that waits there never holds the place that another lane could take.
@@ -33,15 +40,19 @@ local function first_shut_gate(lane)
     for _, gate in ipairs({
       "pause:queue/" .. lane.queue, "pause:family/" .. lane.family, "pause:handler/" .. lane.handler,
     }) do
-      if kind_of(gate).shut(gate) then return gate end
+      if room(gate) <= 0 then return gate end
     end
   end
   for gate in string.gmatch(lane.gates, "[^\n]+") do
-    if kind_of(gate).shut(gate) then return gate end
+    if room(gate) <= 0 then return gate end
   end
   return nil
 end
 
 local function take_gates(gates, id, now_ms)
   for gate in string.gmatch(gates, "[^\n]+") do kind_of(gate).take(gate, id, now_ms) end
+end
+
+local function free_gates(gates, id)
+  for gate in string.gmatch(gates, "[^\n]+") do kind_of(gate).free(gate, id) end
 end

@@ -1,11 +1,13 @@
 -- job: reads the hash of one job, counts jobs by state, and records every move.
 -- Fields: state queue family handler lane gates priority slack_ms rank keep_ms payload trace
 -- admitted_at available_at due_at claims kills retries; while executing: holder claimed_at;
--- with a successor: next (its spec, JSON) next_payload; when discarded: error discarded_at.
+-- with a successor: next (its spec, JSON) next_payload; when discarded: error discarded_at, and refused
+-- when it could never run; when finished: finished_at.
 --@include record
 local JOB_FIELDS = {
   "state", "queue", "family", "handler", "lane", "gates", "priority", "slack_ms", "rank", "keep_ms",
-  "claims", "kills", "retries", "trace", "available_at", "claimed_at", "holder", "next",
+  "claims", "kills", "retries", "trace", "admitted_at", "available_at", "claimed_at", "holder", "next",
+  "refused",
 }
 
 local function read_job(id)
@@ -17,7 +19,7 @@ local function read_job(id)
 end
 
 local function count(job, state, change)
-  local field = job.queue .. "|" .. job.family .. "|" .. job.priority .. "|" .. state
+  local field = job.queue .. "\n" .. job.family .. "|" .. job.priority .. "|" .. state
   redis.call("HINCRBY", counts_key, field, change)
 end
 

@@ -1,5 +1,7 @@
 -- lanes: a lane is in exactly one place: ready, parked at the gate that stopped it, or gone.
 --@include gates
+local BATCH = 1000 -- the most lanes that one script moves for one gate, so that a million never stop Redis
+
 local function wake(queue)
   if redis.call("LLEN", wake_key(queue)) == 0 then redis.call("LPUSH", wake_key(queue), "1") end
 end
@@ -15,36 +17,50 @@ end
 
 local function head_of(lane_name) return redis.call("ZRANGE", lane_key(lane_name), 0, 0, "WITHSCORES") end
 
--- Brings up to `most` lanes back from a gate, best rank first. Answers how many came.
+-- Where lanes of one queue wait at a gate. Were all queues to wait in one place, a freed place could go
+-- to a queue whose workers are away or busy, and lanes of the others would wait at an open gate.
+local function spot_of(gate, queue) return gate .. "\n" .. queue end
+
+local function spots_of(gate)
+  return redis.call("ZRANGEBYLEX", parked_gates_key, "[" .. gate .. "\n", "(" .. gate .. "\n\255")
+end
+
+local function leave_spot(spot, lane_name)
+  redis.call("ZREM", parked_key(spot), lane_name)
+  if redis.call("EXISTS", parked_key(spot)) == 0 then redis.call("ZREM", parked_gates_key, spot) end
+end
+
+-- Brings up to `most` lanes of each queue back from a gate, best rank first. Answers the most that came
+-- back to one queue.
 local function unpark(gate, most)
-  local popped = redis.call("ZPOPMIN", parked_key(gate), most)
-  for i = 1, #popped, 2 do
-    local queue = redis.call("HGET", lane_meta_key(popped[i]), "queue")
-    redis.call("HSET", lane_meta_key(popped[i]), "parked", "", "parked_at", "")
-    redis.call("ZADD", ready_key(queue), popped[i + 1], popped[i])
+  local came = 0
+  for _, spot in ipairs(spots_of(gate)) do
+    local queue = string.match(spot, "\n(.*)$")
+    local popped = redis.call("ZPOPMIN", parked_key(spot), most)
+    for i = 1, #popped, 2 do
+      redis.call("HSET", lane_meta_key(popped[i]), "parked", "", "parked_at", "")
+      redis.call("ZADD", ready_key(queue), popped[i + 1], popped[i])
+    end
+    if redis.call("EXISTS", parked_key(spot)) == 0 then redis.call("ZREM", parked_gates_key, spot) end
     wake(queue)
+    came = math.max(came, #popped / 2)
   end
-  if redis.call("EXISTS", parked_key(gate)) == 0 then redis.call("ZREM", parked_gates_key, gate) end
-  return #popped / 2
+  return came
 end
 
 -- A lane that was brought back for a free place and did not take it passes the place on; without
 -- this, lanes parked at an open gate would wait for ever.
 local function pass_on(gates)
   for gate in string.gmatch(gates, "[^\n]+") do
-    if redis.call("EXISTS", parked_key(gate)) == 1 and not kind_of(gate).shut(gate) then unpark(gate, 1) end
+    if #spots_of(gate) > 0 and room(gate) > 0 then unpark(gate, 1) end
   end
 end
 
-local function free_gates(gates, id)
-  for gate in string.gmatch(gates, "[^\n]+") do kind_of(gate).free(gate, id) end
-  pass_on(gates)
-end
-
 local function park(lane, rank, gate, now_ms)
+  local spot = spot_of(gate, lane.queue)
   redis.call("ZREM", ready_key(lane.queue), lane.name)
-  redis.call("ZADD", parked_key(gate), rank, lane.name)
-  redis.call("ZADD", parked_gates_key, 0, gate)
+  redis.call("ZADD", parked_key(spot), rank, lane.name)
+  redis.call("ZADD", parked_gates_key, 0, spot)
   redis.call("HSET", lane_meta_key(lane.name), "parked", gate, "parked_at", now_ms)
   pass_on(lane.gates)
 end
@@ -52,22 +68,29 @@ end
 -- Puts a lane where its first job now belongs, or takes it away when it is empty.
 local function settle_lane(lane)
   local head = head_of(lane.name)
-  local place = lane.parked ~= "" and parked_key(lane.parked) or ready_key(lane.queue)
+  local spot = lane.parked ~= "" and spot_of(lane.parked, lane.queue)
   if head[1] then
-    redis.call("ZADD", place, head[2], lane.name)
+    redis.call("ZADD", spot and parked_key(spot) or ready_key(lane.queue), head[2], lane.name)
     return
   end
-  redis.call("ZREM", place, lane.name)
+  if spot then leave_spot(spot, lane.name) else redis.call("ZREM", ready_key(lane.queue), lane.name) end
   redis.call("SREM", lanes_key(lane.queue), lane.name)
   redis.call("DEL", lane_meta_key(lane.name))
-  if lane.parked ~= "" and redis.call("EXISTS", place) == 0 then
-    redis.call("ZREM", parked_gates_key, lane.parked)
-  end
   pass_on(lane.gates)
 end
 
+-- The registry changed: other gates stand before a lane from now on, so it looks again, and what it may
+-- have been brought back for goes to another.
+local function change_gates(lane, gates)
+  redis.call("HSET", lane_meta_key(lane.name), "gates", gates, "parked", "", "parked_at", "")
+  if lane.parked ~= "" then leave_spot(spot_of(lane.parked, lane.queue), lane.name) end
+  pass_on(lane.gates)
+  lane.gates, lane.parked = gates, ""
+end
+
 -- Puts a job into its lane by its rank; a new lane starts ready, and its gates are checked at claim.
-local function enqueue(job)
+-- `is_new`: the job was just handed over, so its gates are those that the registry gives its lane now.
+local function enqueue(job, is_new)
   redis.call("ZADD", lane_key(job.lane), job.rank, job.id)
   local lane = read_lane(job.lane)
   if not lane then
@@ -75,12 +98,9 @@ local function enqueue(job)
     redis.call("HSET", lane_meta_key(job.lane), "queue", job.queue, "family", job.family,
       "handler", job.handler, "gates", job.gates, "parked", "")
     redis.call("SADD", lanes_key(job.queue), job.lane)
-  elseif lane.gates ~= job.gates then
-    -- The registry changed. The gate where the lane waits may be none of its own now: look again.
-    redis.call("HSET", lane_meta_key(job.lane), "gates", job.gates, "parked", "")
-    if lane.parked ~= "" then redis.call("ZREM", parked_key(lane.parked), job.lane) end
-    lane.gates, lane.parked = job.gates, ""
+  elseif is_new and lane.gates ~= job.gates then
+    change_gates(lane, job.gates)
   end
   settle_lane(lane)
-  if lane.parked == "" then wake(job.queue) end
+  if lane.parked == "" then wake(lane.queue) end
 end

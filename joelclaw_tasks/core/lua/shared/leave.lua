@@ -1,10 +1,10 @@
 -- leave: how a job stops executing, whatever the reason.
 --@include job
 --@include lanes
-local function set_available(job, rank, now_ms)
+local function set_available(job, rank, now_ms, is_new)
   job.rank = rank
   redis.call("HSET", job_key(job.id), "state", "available", "rank", rank, "available_at", now_ms)
-  enqueue(job)
+  enqueue(job, is_new)
 end
 
 -- Waits for a clock. The rank is set when the time comes.
@@ -15,17 +15,23 @@ local function set_waiting(job, state, due_ms, now_ms)
   if due_ms < now_ms + 2000 then wake(job.queue) end
 end
 
--- Splits a delivery tag and answers the job only while the tag owns it.
+-- A delivery tag names the job, the life of it (an id may be used again) and the claim in that life.
+local function tag_of(job) return job.id .. "#" .. job.admitted_at .. "#" .. job.claims end
+
+-- The job of a delivery tag, only while the tag owns it.
 local function leased_job(tag)
-  local id, claims = string.match(tag, "^(.*)#(%d+)$")
+  local id = string.match(tag, "^(.*)#%d+#%d+$")
   local job = id and read_job(id)
-  if job and job.state == "executing" and job.claims == claims then return job end
+  if job and job.state == "executing" and tag_of(job) == tag then return job end
   return nil
 end
 
-local function free_lease(job)
+-- Ends the lease and gives the places back. Answers their gates: the caller first puts the job where it
+-- now belongs and then calls `pass_on` with them, so that a better rank of its own is not overtaken.
+local function end_lease(job)
   redis.call("ZREM", leases_key(job.holder), job.id)
   free_gates(job.gates, job.id)
+  return job.gates
 end
 
 -- A job with a successor becomes it instead of finishing. Answers whether it did.
@@ -42,13 +48,14 @@ local function succeed(job, now_ms, entry)
       redis.call("HSET", key, name, value)
     end
   end
+  redis.call("SADD", queues_key, job.queue)
   local due_ms = tonumber(successor.due_ms)
   if due_ms > now_ms then
     entry.due_at = due_ms
     set_waiting(job, "retryable", due_ms, now_ms)
     move_job(job, "retry", "retryable", now_ms, entry)
   else
-    set_available(job, now_ms + tonumber(job.slack_ms), now_ms)
+    set_available(job, now_ms + tonumber(job.slack_ms), now_ms, true)
     move_job(job, "retry", "available", now_ms, entry)
   end
   return true
@@ -70,16 +77,21 @@ local function forget(job, state, now_ms)
   redis.call("PEXPIRE", key, keep_ms)
 end
 
+-- The first `most` bytes of a text, cut between two characters.
+local function shortened(text, most)
+  if #text <= most then return text end
+  return (string.gsub(string.sub(text, 1, most), "[\192-\255][\128-\191]*$", ""))
+end
+
 local function bury(job, verb, now_ms, reason, entry)
   redis.call("HSET", job_key(job.id), "state", "discarded", "error", reason, "discarded_at", now_ms)
   redis.call("ZADD", dead_key, now_ms, job.id)
-  entry.reason = string.sub(reason, 1, 200)
+  entry.reason = shortened(reason, 200)
   move_job(job, verb, "discarded", now_ms, entry)
 end
 
--- Back to its lane with its old rank. `killed`: its worker died under it, which may not go on for ever.
-local function give_back(job, verb, now_ms, killed, max_kills, entry)
-  free_lease(job)
+-- What becomes of a job that stops without having finished.
+local function put_back(job, verb, now_ms, killed, max_kills, entry)
   if succeed(job, now_ms, entry) then return "RETRIED" end
   if killed then
     job.kills = redis.call("HINCRBY", job_key(job.id), "kills", 1)
@@ -92,4 +104,12 @@ local function give_back(job, verb, now_ms, killed, max_kills, entry)
   set_available(job, job.rank, now_ms)
   move_job(job, verb, "available", now_ms, entry)
   return "RELEASED"
+end
+
+-- Back to its lane with its old rank. `killed`: its worker died under it, which may not go on for ever.
+local function give_back(job, verb, now_ms, killed, max_kills, entry)
+  local gates = end_lease(job)
+  local word = put_back(job, verb, now_ms, killed, max_kills, entry)
+  pass_on(gates)
+  return word
 end

@@ -1,22 +1,25 @@
 -- timers: everything that waits for a clock, in one sorted set of "kind|name" by due time.
 --@include leave
-local BATCH = 1000
-
--- Opens a gate for every lane parked there, a batch at a time, so that a million lanes never stop Redis.
+-- Brings back as many lanes as may pass a gate that has opened, a batch at a time.
 local function unpark_all(gate, now_ms)
-  if unpark(gate, BATCH) == BATCH then redis.call("ZADD", timers_key, now_ms, "unpark|" .. gate) end
+  local most = math.min(room(gate), BATCH)
+  if most <= 0 then return 0 end
+  local came = unpark(gate, most)
+  if came == BATCH then redis.call("ZADD", timers_key, now_ms, "unpark|" .. gate) end
+  return came
 end
 
--- A changed limit: whatever waits at the gate, or at one keyed below it, looks again, a batch at a time;
--- claim parks it anew where it must.
-local function reopen(gate, after, now_ms)
-  local low = after == "" and "[" .. gate or "(" .. after
-  local found = redis.call("ZRANGEBYLEX", parked_gates_key, low, "[" .. gate .. "=\255", "LIMIT", 0, BATCH)
-  for _, shut in ipairs(found) do
-    if shut == gate or string.sub(shut, 1, #gate + 1) == gate .. "=" then unpark_all(shut, now_ms) end
-  end
-  if #found == BATCH then
-    redis.call("ZADD", timers_key, now_ms, "reopen|" .. gate .. "\n" .. found[BATCH])
+-- The same for every gate keyed below one, in the order of their names; `after` is where to go on.
+local function unpark_keyed(gate, after, now_ms)
+  local low = after == "" and "[" .. gate .. "=" or "(" .. after
+  local spots = redis.call("ZRANGEBYLEX", parked_gates_key, low, "(" .. gate .. "=\255", "LIMIT", 0, BATCH)
+  local came = 0
+  for i, spot in ipairs(spots) do
+    came = came + unpark_all(string.match(spot, "^[^\n]+"), now_ms)
+    if came >= BATCH or i == BATCH then
+      redis.call("ZADD", timers_key, now_ms, "reopen|" .. gate .. "\n" .. spot)
+      return
+    end
   end
 end
 
@@ -25,9 +28,13 @@ local function expire_holder(holder, now_ms, max_kills, reason)
   local ids = redis.call("ZRANGE", leases_key(holder), 0, 99)
   for _, id in ipairs(ids) do
     local job = read_job(id)
-    local entry = run_times(job, now_ms)
-    entry.reason, entry.holder = reason, holder
-    give_back(job, "expire", now_ms, true, max_kills, entry)
+    if job then
+      local entry = run_times(job, now_ms)
+      entry.reason, entry.holder = reason, holder
+      give_back(job, "expire", now_ms, true, max_kills, entry)
+    else -- its hash was deleted by hand: nothing is left to run
+      redis.call("ZREM", leases_key(holder), id)
+    end
   end
   if redis.call("EXISTS", leases_key(holder)) == 1 then
     redis.call("ZADD", timers_key, now_ms, "lease|" .. holder)
@@ -53,7 +60,7 @@ local ON_DUE = {
   unpark = function(gate, now_ms) unpark_all(gate, now_ms) end,
   reopen = function(name, now_ms)
     local gate, after = string.match(name, "^(.-)\n(.*)$")
-    reopen(gate, after, now_ms)
+    unpark_keyed(gate, after, now_ms)
   end,
   lease = function(holder, now_ms, _, max_kills)
     expire_holder(holder, now_ms, max_kills, "lease expired")
@@ -67,6 +74,11 @@ local function fire_timers(now_ms, max_kills, lease_ms)
   local seen_at = tonumber(redis.call("GET", seen_at_key) or now_ms)
   redis.call("SET", seen_at_key, now_ms)
   local was_away = now_ms - seen_at > lease_ms / 2
+  if was_away then
+    for _, holder in ipairs(redis.call("HKEYS", holders_key)) do
+      redis.call("ZADD", timers_key, "XX", "GT", now_ms + lease_ms, "lease|" .. holder)
+    end
+  end
   local due = redis.call("ZRANGEBYSCORE", timers_key, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, 100)
   for i = 1, #due, 2 do
     local kind, name = string.match(due[i], "^(%a+)|(.*)$")

@@ -1,0 +1,179 @@
+"""What must hold in Redis after every act, whatever the act was. Reads all keys of the core."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import redis
+
+from joelclaw_tasks.core.keys import Keys
+
+#: Keys that may stay when nothing waits and nothing runs.
+PERMANENT = {"counts", "queues", "limits", "seen_at", "transitions", "dead", "holders", "pauses"}
+_KEPT = {"completed", "cancelled"}
+
+
+class Structure:
+    """One reading of all keys. `faults()` lists what contradicts the design; empty is right."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        """`client` answers text."""
+        self._client = client
+        self._prefix = keys.prefix
+        names = [name.removeprefix(keys.prefix) for name in client.scan_iter(keys.prefix + "*", 1000)]
+        self.keys = set(names)
+        pipe = client.pipeline(transaction=False)
+        named: dict[str, list[str]] = {}
+        for name in sorted(names):
+            kind, colon, rest = name.partition(":")
+            if colon:
+                named.setdefault(kind, []).append(rest)
+        for kind in ("job", "lane_meta"):
+            for name in named.get(kind, ()):
+                pipe.hgetall(f"{keys.prefix}{kind}:{name}")
+        hashes = pipe.execute()
+        jobs, metas = named.get("job", []), named.get("lane_meta", [])
+        self.jobs = dict(zip(jobs, hashes, strict=False))
+        self.metas = dict(zip(metas, hashes[len(jobs) :], strict=True))
+        zsets = [
+            (kind, name)
+            for kind in ("lane", "ready", "parked", "running", "leases")
+            for name in named.get(kind, ())
+        ]
+        for kind, name in zsets:
+            pipe.zrange(f"{keys.prefix}{kind}:{name}", 0, -1, withscores=True)
+        found = pipe.execute()
+        self.zsets: dict[str, dict[str, dict[str, float]]] = {}
+        for (kind, name), members in zip(zsets, found, strict=True):
+            self.zsets.setdefault(kind, {})[name] = dict(members)
+        self.lanes = {name: client.smembers(keys.lanes(name)) for name in named.get("lanes", ())}
+        self.wakes = {name: client.llen(keys.wake(name)) for name in named.get("wake", ())}
+        self.timers = dict(client.zrange(keys.timers, 0, -1, withscores=True))
+        self.dead = set(client.zrange(keys.dead, 0, -1))
+        self.parked_gates = set(client.zrange(keys.parked_gates, 0, -1))
+        self.pauses = set(client.hkeys(keys.pauses))
+        self.limits = {gate: int(most) for gate, most in client.hgetall(keys.limits).items()}
+        self.counts = {field: int(n) for field, n in client.hgetall(keys.counts).items()}
+        self.queues = client.smembers(keys.queues)
+
+    def of(self, kind: str) -> dict[str, dict[str, float]]:
+        """All sorted sets of a kind, by name."""
+        return self.zsets.get(kind, {})
+
+    def room(self, gate: str) -> float:
+        """How many more jobs may pass a gate."""
+        if gate.startswith("pause:"):
+            return 0 if gate in self.pauses else float("inf")
+        limit = self.limits.get(gate, self.limits.get(gate.partition("=")[0]))
+        return float("inf") if limit is None else limit - len(self.of("running").get(gate, ()))
+
+    def faults(self) -> list[str]:
+        """Every contradiction."""
+        return [
+            *self._lane_faults(), *self._job_faults(), *self._gate_faults(), *self._count_faults(),
+        ]  # fmt: skip
+
+    def _lane_faults(self) -> list[str]:
+        faults = []
+        listed = {lane for lanes in self.lanes.values() for lane in lanes}
+        if not (listed == set(self.of("lane")) == set(self.metas)):
+            faults.append(
+                f"lanes differ: {listed} listed, {set(self.of('lane'))} with jobs, {set(self.metas)} known"
+            )
+            return faults
+        for lane, meta in self.metas.items():
+            places = [f"ready:{q}" for q, lanes in self.of("ready").items() if lane in lanes]
+            places += [f"parked:{spot}" for spot, lanes in self.of("parked").items() if lane in lanes]
+            queue, parked = meta["queue"], meta["parked"]
+            due = f"parked:{parked}\n{queue}" if parked else f"ready:{queue}"
+            if places != [due]:
+                faults.append(f"lane {lane} is in {places}, not in {due}")
+                continue
+            kind, _, name = due.partition(":")
+            head = min(self.of("lane")[lane].values())
+            if self.of(kind)[name][lane] != head:
+                faults.append(f"lane {lane} has rank {self.of(kind)[name][lane]} but its first job {head}")
+            if lane not in self.lanes[queue]:
+                faults.append(f"lane {lane} is not listed under its queue {queue}")
+        for place in ("ready", "parked"):
+            for name, lanes in self.of(place).items():
+                faults += [
+                    f"{place}:{name} holds the unknown lane {one}" for one in lanes if one not in self.metas
+                ]
+        return faults
+
+    def _job_faults(self) -> list[str]:
+        faults = []
+        in_lanes = {job: (lane, rank) for lane, jobs in self.of("lane").items() for job, rank in jobs.items()}
+        leased = {job: holder for holder, jobs in self.of("leases").items() for job in jobs}
+        timed = {name.removeprefix("job|") for name in self.timers if name.startswith("job|")}
+        for job, holds in (("in lanes", in_lanes), ("leased", leased), ("timed", timed), ("dead", self.dead)):
+            faults += [f"{one} is {job} but has no hash" for one in holds if one not in self.jobs]
+        for name, job in self.jobs.items():
+            state = job["state"]
+            if state not in _KEPT and job["queue"] not in self.queues:
+                faults.append(f"{name}: its queue {job['queue']} is not known")
+            here = (name in in_lanes, name in leased, name in timed, name in self.dead)
+            there = {
+                "available": (True, False, False, False),
+                "executing": (False, True, False, False),
+                "scheduled": (False, False, True, False),
+                "retryable": (False, False, True, False),
+                "discarded": (False, False, False, True),
+            }.get(state, (False, False, False, False))
+            if here != there:
+                faults.append(f"{name} is {state} but (lane, lease, timer, dead) = {here}")
+            if state == "available" and in_lanes.get(name) != (job["lane"], float(job["rank"])):
+                faults.append(
+                    f"{name} should be at {job['lane']}, {job['rank']}; it is at {in_lanes.get(name)}"
+                )
+            if state == "executing" and leased.get(name) != job["holder"]:
+                faults.append(f"{name} is leased to {leased.get(name)}, not {job['holder']}")
+            if state in _KEPT and "payload" in job:
+                faults.append(f"{name} is {state} and still has its payload")
+        return faults
+
+    def _gate_faults(self) -> list[str]:
+        faults = []
+        takers: dict[str, set[str]] = {}
+        for name, job in self.jobs.items():
+            if job["state"] == "executing":
+                for gate in filter(None, job["gates"].split("\n")):
+                    takers.setdefault(gate, set()).add(name)
+        takers = {gate: jobs for gate, jobs in takers.items() if gate.startswith("limit:")}
+        running = {gate: set(jobs) for gate, jobs in self.of("running").items()}
+        if running != takers:
+            faults.append(f"running {running}, but executing jobs hold {takers}")
+        if self.parked_gates != set(self.of("parked")):
+            faults.append(f"parked_gates {self.parked_gates}, but parked {set(self.of('parked'))}")
+        for queue, ready in self.of("ready").items():
+            if ready and not self.wakes.get(queue):
+                faults.append(f"queue {queue} has ready lanes and no wake token")
+        for spot in self.parked_gates:
+            gate, _, queue = spot.partition("\n")
+            if self.room(gate) <= 0:
+                continue
+            on_their_way = [
+                lane
+                for lane in self.of("ready").get(queue, ())
+                if gate in self.metas[lane]["gates"].split("\n")
+            ]
+            base = gate.partition("=")[0]
+            reopening = any(timer.startswith(f"reopen|{base}\n") for timer in self.timers)
+            if not on_their_way and f"unpark|{gate}" not in self.timers and not reopening:
+                faults.append(
+                    f"lanes of queue {queue} wait at the open gate {gate} and nothing will bring them back"
+                )
+        faults += [f"wake:{queue} holds {n} tokens" for queue, n in self.wakes.items() if n > 1]
+        return faults
+
+    def _count_faults(self) -> list[str]:
+        actual = Counter(
+            f"{job['queue']}\n{job['family']}|{job['priority']}|{job['state']}"
+            for job in self.jobs.values()
+            if job["state"] not in _KEPT
+        )
+        counted = {
+            field: n for field, n in self.counts.items() if n and field.rpartition("|")[2] not in _KEPT
+        }
+        return [] if counted == dict(actual) else [f"counts {counted}, but there are {dict(actual)}"]
