@@ -28,7 +28,7 @@ class ProcessSpec:
     probe: Probe | None = None
     port: int | None = None
     umask: int = -1  # -1: inherited
-    #: Sent when the grace period is over; what still runs 3 s later is killed.
+    #: Sent when the grace period is over; what still runs some seconds later is killed.
     last_signal: signal.Signals = signal.SIGKILL
 
 

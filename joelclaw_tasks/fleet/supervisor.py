@@ -27,7 +27,8 @@ class Patience:
 
     ready_s: float = 60.0
     grace_s: float = 15.0
-    last_signal_s: float = 3.0
+    hurried_s: float = 2.0  # after a second signal, for what has no tasks to wait for
+    last_signal_s: float = 10.0  # a cold shutdown of a pool takes about 3
     restart_base_s: float = 0.25
     restart_cap_s: float = 30.0
     healthy_s: float = 60.0  # ready for so long, a crash counts as the first again
@@ -122,6 +123,7 @@ class Supervisor:
         await first(all_ready, self._asked.wait(), timeout_s=self._patience.ready_s)
         if not all_ready.done():
             all_ready.cancel()
+            await asyncio.gather(all_ready, return_exceptions=True)
             late = ", ".join(child.spec.name for child in children if not child.ready.is_set())
             if not self._asked.is_set():
                 self._fail(f"not ready within {self._patience.ready_s:g} s: {late}")
@@ -165,13 +167,17 @@ class Supervisor:
         assert child.keeper is not None
         child.stopping.set()
         running = child.pid is not None
-        child.send(signal.SIGTERM)
         # The foundation is not hurried: it stops in moments, and it holds everything.
         hurry = asyncio.Event() if child.spec.stage == 0 else self._hurry
-        await first(child.keeper, hurry.wait(), timeout_s=self._patience.grace_s)
-        if not child.keeper.done() and child.spec.last_signal != signal.SIGKILL:
+        has_last_signal = child.spec.last_signal != signal.SIGKILL
+        if not (hurry.is_set() and has_last_signal):  # a Celery worker that gets both at once may hang
+            child.send(signal.SIGTERM)
+            await first(child.keeper, hurry.wait(), timeout_s=self._patience.grace_s)
+        if not child.keeper.done() and has_last_signal:
             child.send(child.spec.last_signal)
             await first(child.keeper, timeout_s=self._patience.last_signal_s)
+        elif not child.keeper.done() and hurry.is_set():
+            await first(child.keeper, timeout_s=self._patience.hurried_s)
         killed = not child.keeper.done()
         if killed:
             child.send(signal.SIGKILL, group=True)

@@ -136,7 +136,11 @@ def test_what_does_not_stop_in_time_is_killed_with_its_group_and_the_exit_code_s
 
 
 def test_a_second_signal_does_not_wait_but_the_foundation_is_still_asked_politely(drive):
-    fleet = drive(stays("base", stage=0), {"name": "deaf", "code": DEAF, "ready_line": "here"})
+    fleet = drive(
+        stays("base", stage=0),
+        {"name": "deaf", "code": DEAF, "ready_line": "here"},
+        patience={"hurried_s": 0.2},
+    )
     fleet.says("all ready")
     fleet.process.send_signal(signal.SIGTERM)
     fleet.says("fleet stopping")
