@@ -49,6 +49,7 @@ def up(
             actions = [replace(action, command=invocation.follow_up(action.command)) for action in _NEXT]
             _write_line(succeeded(invocation.command, Outcome(urls.to_wire(), actions)))
         else:
+            view.ready = True
             _show_urls(invocation, urls)
 
     try:
@@ -73,6 +74,8 @@ def _write_line(envelope: dict[str, Any]) -> None:
 class _Nothing:
     """Nobody watches; the log files have it all. Warnings go to stderr."""
 
+    ready = False
+
     def line(self, name: str, text: str) -> None:
         pass
 
@@ -82,14 +85,19 @@ class _Nothing:
 
 
 class _Terminal:
-    """Log lines and changes on stdout, each with the name of its process; coloured on a terminal."""
+    """Changes and log lines on stdout, each with the name of its process; coloured on a terminal.
+
+    While the fleet starts, the lines go to the log files only: banners would bury what matters.
+    """
 
     def __init__(self) -> None:
+        self.ready = False
         self._coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self._seen: dict[str, int] = {}
 
     def line(self, name: str, text: str) -> None:
-        _say(f"{self._label(name)} {printable(text)}")
+        if self.ready and text.strip():
+            _say(f"{self._label(name)} {printable(text)}")
 
     def event(self, name: str, what: str) -> None:
         _say(f"{self._label(name)} {'▸' if self._coloured else '--'} {what}")
