@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker.request import Request as CeleryRequest
 
@@ -16,7 +16,7 @@ class Request(CeleryRequest):
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             self.message.killed = True
-        elif not isinstance(error, Ignore | Retry | Reject):
+        elif not isinstance(error, Ignore | Retry | Terminated) and not getattr(error, "requeue", False):
             self.message.failure = _describe(error)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
@@ -27,4 +27,6 @@ class Request(CeleryRequest):
 
 
 def _describe(error: BaseException) -> str:
+    if isinstance(error, Reject):
+        return f"Reject: {error.reason}"[:2000]
     return f"{type(error).__name__}: {error}"[:2000]

@@ -1,0 +1,199 @@
+"""An app that knows nothing of joelclaw_tasks, except for the one call that turns it on.
+
+`STRANGER_BROKER` is its Redis. Without `STRANGER_INSTALL=1` it is an app on stock Celery, so the same
+tasks can be compared on both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import redis
+from celery import Celery, Task, chord, group
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+
+tasks = {}
+
+
+def task(**options):
+    """Note a function as a task; `make_app` registers it on every app."""
+
+    def note(function):
+        tasks[function.__name__] = (function, options)
+        return function
+
+    return note
+
+
+def make_app(broker_url: str, *, installed: bool, **settings) -> Celery:
+    app = Celery("stranger", broker=broker_url, backend=broker_url, set_as_current=False)
+    app.conf.update(
+        result_expires=600,
+        task_default_queue="stranger",
+        broker_connection_retry_on_startup=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
+    )
+    if installed:
+        import joelclaw_tasks
+
+        joelclaw_tasks.install(app)
+    else:
+        app.conf.update(task_acks_late=True, worker_prefetch_multiplier=1)
+    app.conf.update(settings)
+    for name, (function, options) in tasks.items():
+        app.task(name=name, **options)(function)
+    return app
+
+
+_clients = {}
+
+
+def effects() -> redis.Redis:
+    """Where tasks note what they did; one client for each process."""
+    if os.getpid() not in _clients:
+        url = os.environ.get("STRANGER_EFFECTS") or os.environ["STRANGER_BROKER"]
+        _clients[os.getpid()] = redis.Redis.from_url(url)
+    return _clients[os.getpid()]
+
+
+@task()
+def add(x, y):
+    return x + y
+
+
+@task()
+def total(numbers):
+    return sum(numbers)
+
+
+@task(ignore_result=True)
+def note(key, value):
+    """Append to a list: an effect that can be counted."""
+    effects().rpush(key, value)
+
+
+@task(ignore_result=True)
+def stamp(key):
+    effects().rpush(key, repr(time.time()))
+
+
+@task()
+def clock():
+    return time.time()
+
+
+@task(bind=True, ignore_result=True)
+def work(self: Task, key, seconds):
+    """Note start, and end, of this very task."""
+    effects().rpush(key + ":started", self.request.id)
+    time.sleep(seconds)
+    effects().rpush(key + ":finished", self.request.id)
+
+
+@task()
+def fail(text):
+    raise ValueError(text)
+
+
+@task(bind=True, max_retries=3)
+def flaky(self: Task, failures, countdown=0.05):
+    if self.request.retries < failures:
+        raise self.retry(countdown=countdown)
+    return self.request.retries
+
+
+@task(bind=True, autoretry_for=(ZeroDivisionError,), max_retries=2, retry_backoff=True, retry_jitter=False)
+def divide(self: Task, x, y, key):
+    effects().rpush(key, repr(time.time()))
+    return x / y
+
+
+@task(bind=True)
+def replaced(self: Task, x):
+    raise self.replace(self.app.tasks["add"].s(x, 1000))
+
+
+@task(bind=True)
+def replaced_by_chord(self: Task, n):
+    add_task, total_task = self.app.tasks["add"], self.app.tasks["total"]
+    raise self.replace(chord([add_task.s(i, i) for i in range(n)], total_task.s()))
+
+
+@task(bind=True)
+def fan_out(self: Task, n, key):
+    """Publishes from within a task."""
+    group([self.app.tasks["note"].s(key, i) for i in range(n)]).apply_async()
+    return n
+
+
+@task()
+def ignored():
+    raise Ignore
+
+
+@task(bind=True)
+def rejected(self: Task, key, requeue):
+    if effects().incr(key) == 1:
+        raise Reject("not now", requeue=requeue)
+    return "second run"
+
+
+@task(bind=True)
+def request_of(self: Task):
+    """What the worker says of this call."""
+    return json.loads(
+        json.dumps(
+            {
+                "id": self.request.id,
+                "retries": self.request.retries,
+                "redelivered": (self.request.delivery_info or {}).get("redelivered"),
+                "correlation_id": self.request.correlation_id,
+                "headers": self.request.headers,
+            },
+            default=str,
+        )
+    )
+
+
+@task(soft_time_limit=0.5, time_limit=5)
+def soft_limited(key):
+    try:
+        time.sleep(3)
+    except SoftTimeLimitExceeded:
+        effects().rpush(key, "soft")
+        raise
+
+
+@task(time_limit=1)
+def hard_limited():
+    time.sleep(30)
+
+
+@task(bind=True, ignore_result=False)
+def dies(self: Task, key, times):
+    """Its process dies under it, `times` times."""
+    run = effects().incr(key)
+    if run <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run
+
+
+@task(bind=True)
+def exits(self: Task, key, times):
+    run = effects().incr(key)
+    if run <= times:
+        os._exit(7)
+    return run
+
+
+if "STRANGER_BROKER" in os.environ:
+    app = make_app(
+        os.environ["STRANGER_BROKER"],
+        installed=os.environ.get("STRANGER_INSTALL") == "1",
+        **json.loads(os.environ.get("STRANGER_SETTINGS", "{}")),
+    )
+    app.set_default()

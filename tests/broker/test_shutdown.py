@@ -1,0 +1,96 @@
+"""A worker that is told to stop finishes or gives back what it has, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from workers import CONCURRENCY, POOLS, Site
+
+from tests.conftest import wait_until
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_warm_stop_finishes_what_runs_and_gives_the_rest_back(own: Site, pool: str):
+    worker = own.start(pool).wait_ready()
+    slots = CONCURRENCY[pool]
+    jobs = [own.work.delay("work", 1.5) for _ in range(slots + 3)]
+    scheduled = own.add.apply_async((1, 2), countdown=3)
+    wait_until(lambda: slots == len(own.effects("work:started")), "the worker is full")
+    worker.send(signal.SIGTERM)
+    stopped_at = time.monotonic()
+
+    assert 0 == worker.wait_end()
+    assert time.monotonic() - stopped_at < 4
+    finished = own.effects("work:finished")
+    assert sorted(own.effects("work:started")) == sorted(finished)
+    left = [job for job in jobs if job.id not in finished]
+    assert 3 >= len(left)
+    for job in left:
+        assert "available" == own.job(job.id)["state"]
+        assert 0 == own.job(job.id)["kills"]
+    assert "executing" not in own.states()
+    assert {} == own.leases()
+    assert {} == own.store.holders()
+
+    own.start("threads").wait_ready()
+    assert 3 == scheduled.get(timeout=10)
+    own.wait_idle()
+    assert len(jobs) == len(own.effects("work:finished"))
+    assert len(jobs) == len(own.effects("work:started"))
+    assert {} == own.states()
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_warm_stop_of_an_idle_worker_is_quick(own: Site, pool: str):
+    worker = own.start(pool).wait_ready()
+    assert 2 == own.add.delay(1, 1).get(timeout=10)
+    stopped_at = time.monotonic()
+    worker.send(signal.SIGTERM)
+    assert 0 == worker.wait_end()
+    assert time.monotonic() - stopped_at < 3
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_cold_stop_puts_running_jobs_back_at_once(own: Site, pool: str):
+    worker = own.start(pool).wait_ready()
+    jobs = [own.work.delay("work", 8.0) for _ in range(2)]
+    wait_until(lambda: 2 == len(own.effects("work:started")), "both started")
+    worker.send(signal.SIGQUIT)
+    wait_until(
+        lambda: {"available"} == {(own.job(job.id) or {}).get("state") for job in jobs}, "both are back", 5
+    )
+    worker.wait_end()
+    for job in jobs:
+        assert "available" == own.job(job.id)["state"]
+        assert 0 == own.job(job.id)["kills"]
+    assert {} == own.leases()
+    assert [] == own.effects("work:finished")
+
+
+def test_soft_shutdown_finishes_short_jobs_and_gives_long_ones_back(own: Site):
+    worker = own.start("prefork", worker_soft_shutdown_timeout=2.0).wait_ready()
+    short, long = own.work.delay("short", 1.0), own.work.delay("long", 20.0)
+    wait_until(lambda: own.effects("short:started") and own.effects("long:started"), "both started")
+    worker.send(signal.SIGQUIT)
+    worker.wait_end()
+    assert [short.id] == own.effects("short:finished")
+    assert own.job(short.id) is None
+    assert "available" == own.job(long.id)["state"]
+    assert 0 == own.job(long.id)["kills"]
+
+
+def test_a_solo_worker_that_stops_in_the_middle_of_a_burst_loses_nothing(own: Site):
+    worker = own.start("solo").wait_ready()
+    for number in range(300):
+        own.note.delay("burst", number)
+    wait_until(lambda: own.effects("burst"), "it has begun")
+    worker.send(signal.SIGTERM)
+    assert 0 == worker.wait_end()
+    done = len(own.effects("burst"))
+    waiting = own.states().get("available", 0)
+    assert 300 == done + waiting
+    own.start("solo").wait_ready()
+    own.wait_idle()
+    assert sorted(map(str, range(300))) == sorted(own.effects("burst"))
