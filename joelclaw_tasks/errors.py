@@ -11,6 +11,7 @@ JoelclawError
 │   ├── FetchFailed        a server did not give what was asked for; worth a retry
 │   └── PermanentFailure   retrying cannot help: to the dead letter at once
 ├── InvalidJob             a job cannot be admitted as it is; nothing was queued
+├── InvalidGate            no gate can have this name, limit or ttl; nothing was changed
 ├── CoreUnreachable        Redis does not answer
 │   └── CoreReadOnly       Redis answers, but writes nothing: memory or disk are full
 ├── UnsafeRedis            Redis answers, but its policy may lose work
@@ -113,6 +114,13 @@ class InvalidJob(JoelclawError, ValueError):
 
     code = "JOB_INVALID"
     fix = "Names are non-empty text without control characters; numbers are whole and not negative."
+
+
+class InvalidGate(JoelclawError, ValueError):
+    """No gate can have this name, limit or ttl; nothing was changed."""
+
+    code = "GATE_INVALID"
+    fix = "Write pause:family/<event>, pause:handler/<handler>, pause:queue/<queue> or limit:<name>."
 
 
 class CoreUnreachable(JoelclawError):

@@ -21,14 +21,15 @@ from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.scripts import load_source, script_names
 from joelclaw_tasks.core.states import WAITING, Word
 from joelclaw_tasks.core.view import View
-from joelclaw_tasks.errors import CoreUnreachable, InvalidJob, ScriptDrift
+from joelclaw_tasks.errors import CoreReadOnly, CoreUnreachable, InvalidGate, InvalidJob, ScriptDrift
 from joelclaw_tasks.settings import Settings
 
 _SOURCES = {name: load_source(name) for name in script_names()}
 _SHAS = {name: hashlib.sha1(source.encode()).hexdigest() for name, source in _SOURCES.items()}  # noqa: S324
 _WORDS = {word.encode(): word for word in Word}
 _NAME = re.compile("[^\x00-\x1f\x7f]{1,1024}")
-_GATE = re.compile("(?:limit|pause):[^\x00-\x1f\x7f]{1,1024}")
+_LIMIT_GATE = re.compile("limit:[^\x00-\x1f\x7f]{1,1200}")
+_PAUSE_GATE = re.compile("pause:(?:family|handler|queue)/[^\x00-\x1f\x7f]{1,1024}")
 
 
 def _invalid(name: str, wanted: str, value: object) -> InvalidJob:
@@ -71,7 +72,9 @@ class Job:
             if not isinstance(value, str) or not _NAME.fullmatch(value):
                 raise _invalid(name, "1 to 1024 characters, none of them a control character", value)
         gates: object = self.gates
-        if not isinstance(gates, tuple) or not all(isinstance(g, str) and _GATE.fullmatch(g) for g in gates):
+        if not isinstance(gates, tuple) or not all(
+            isinstance(g, str) and _LIMIT_GATE.fullmatch(g) for g in gates
+        ):
             raise _invalid("gates", "a tuple of names such as limit:resource/nas", gates)
         if type(self.priority) is not int or not 0 <= self.priority <= 3:
             raise _invalid("priority", "0 to 3", self.priority)
@@ -221,16 +224,16 @@ class Store:
         return _words(self._call("release", args)) if tags else []
 
     def discard(self, tag: str, error: str) -> Word:
-        """Executing -> discarded: to the dead letter, with its error."""
-        return _word(self._call("discard", [*self._head(), tag, error]))
+        """Executing -> discarded: to the dead letter, with its error. DISCARDED, RETRIED or LEASE_LOST."""
+        return _word(self._call("discard", [*self._head(), tag, _text(error, 10_000)]))
 
     def cancel(self, ids: Sequence[str], *, actor: str, reason: str) -> list[Word]:
         """Waiting -> cancelled. CANCELLED, MISSING or WRONG_STATE (it runs, or is over) for each id."""
-        return _words(self._call("cancel", [*self._head(), actor, reason, *ids])) if ids else []
+        return _words(self._call("cancel", [*self._head(), actor, _text(reason), *ids])) if ids else []
 
     def revive(self, ids: Sequence[str], *, actor: str, reason: str) -> list[Word]:
         """Discarded -> available. REVIVED, MISSING or WRONG_STATE for each id."""
-        return _words(self._call("revive", [*self._head(), actor, reason, *ids])) if ids else []
+        return _words(self._call("revive", [*self._head(), actor, _text(reason), *ids])) if ids else []
 
     # -- holders ------------------------------------------------------------------------------
 
@@ -263,20 +266,40 @@ class Store:
 
     # -- gates --------------------------------------------------------------------------------
 
-    def pause(self, gate: str, *, actor: str, reason: str, ttl_ms: int = 0) -> dict[str, Any]:
-        """Shut a gate, for `ttl_ms` or (0) until resumed; answers the record. Last writer wins."""
-        _, record = self._call("pause", [*self._head(), gate, ttl_ms, actor, reason])
+    def pause(self, gate: str, *, actor: str, reason: str, ttl_ms: int | None = None) -> dict[str, Any]:
+        """Shut a gate, for `ttl_ms` or (None, 0) until resumed; answers the record. Last writer wins.
+
+        Raises InvalidGate.
+        """
+        ttl_ms = 0 if ttl_ms is None else ttl_ms
+        if not _PAUSE_GATE.fullmatch(gate):
+            raise InvalidGate(
+                f"only pause:family/, pause:handler/ and pause:queue/<name> pause, not {gate!r:.80}"
+            )
+        if type(ttl_ms) is not int or ttl_ms < 0:
+            raise InvalidGate(f"ttl_ms of a pause must be a whole number, not {ttl_ms!r:.80}")
+        _, record = self._call("pause", [*self._head(), gate, ttl_ms, actor, _text(reason)])
         return dict(json.loads(record))
 
     def resume(self, gate: str, *, actor: str, reason: str = "") -> dict[str, Any] | None:
         """Open a paused gate; answers the record that it had, or None when it was not paused."""
-        word, record = self._call("resume", [*self._head(), gate, actor, reason])
+        word, record = self._call("resume", [*self._head(), gate, actor, _text(reason)])
         return dict(json.loads(record)) if _word(word) is Word.RESUMED else None
 
     def limit(self, limits: dict[str, int | None], *, actor: str, reason: str) -> int:
-        """Set how many jobs may pass each gate at once (None: any number); answers how many changed."""
+        """Set how many jobs may pass each gate at once (None: any number); answers how many changed.
+
+        Raises InvalidGate; then none is set.
+        """
+        for gate, most in limits.items():
+            if not _LIMIT_GATE.fullmatch(gate):
+                raise InvalidGate(f"only limit:<name> has a limit, not {gate!r:.80}")
+            if most is not None and (type(most) is not int or most < 0):
+                raise InvalidGate(f"the limit of {gate} must be a whole number or None, not {most!r:.80}")
         pairs = [part for gate, most in limits.items() for part in (gate, "" if most is None else most)]
-        _, changed = self._call("limit", [*self._head(), actor, reason, *pairs]) if pairs else (None, 0)
+        _, changed = (
+            self._call("limit", [*self._head(), actor, _text(reason), *pairs]) if pairs else (None, 0)
+        )
         return int(changed)
 
     # -- queues -------------------------------------------------------------------------------
@@ -374,6 +397,7 @@ class Store:
                 replies[i] = reply
         for reply in replies:
             if isinstance(reply, Exception):
+                _refuse_read_only(reply)
                 raise reply
         return replies
 
@@ -389,11 +413,33 @@ class Store:
             return call()
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
             raise CoreUnreachable(f"Redis does not answer: {type(error).__name__}") from error
+        except redis.exceptions.ResponseError as error:
+            _refuse_read_only(error)
+            raise
 
 
 def single_shot_retry() -> Retry:
     """For clients that claim: a command is never repeated behind the caller's back."""
     return Retry(NoBackoff(), 0)
+
+
+_READ_ONLY = {
+    "OOM command not allowed": "its memory is full",
+    "MISCONF": "it cannot save to its disk",
+    "READONLY": "it is a replica",
+}
+
+
+def _refuse_read_only(error: Exception) -> None:
+    # A script reports what stopped it inside a longer text.
+    for sign, reason in _READ_ONLY.items():
+        if sign in str(error):
+            raise CoreReadOnly(f"Redis answers, but writes nothing: {reason}") from error
+
+
+def _text(given: str, most: int = 1_000) -> str:
+    """Text of people and programs, cut to a bearable length; what is no character is written as its code."""
+    return given[:most].encode(errors="backslashreplace").decode()
 
 
 def _word(reply: bytes) -> Word:

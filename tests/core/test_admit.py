@@ -199,6 +199,6 @@ def test_unusual_names_are_kept_as_they_are_through_a_whole_life(core, name):
 )  # fmt: skip
 def test_a_malformed_job_is_refused_before_anything_is_written(core, field, value):
     with pytest.raises(InvalidJob, match=field):
-        core.job(**{"id": "a", field: value})
+        core.job(**{"id": "a", "lane": "l", field: value})
 
     assert {} == core.image()

@@ -12,6 +12,7 @@ local FINAL = { completed = true, cancelled = true, discarded = true }
 -- there a higher retry count is the proof that the call is a successor and not a duplicate.
 local function admit_again(known, job, call)
   if known.state == "executing" and tonumber(job.retries) > tonumber(known.retries) then
+    redis.call("ZREM", timers_key, "") -- a full Redis takes it, as `retry` (see shared/drain.lua)
     announce_successor(job, call.due_ms, call.payload)
     return "SUCCEEDED"
   end

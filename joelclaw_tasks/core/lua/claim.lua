@@ -4,6 +4,7 @@
 -- Reply: {more ready (0|1), messages in the inboxes, ms until the next timer or "", then for each job:
 -- tag, queue, payload, kills}
 --@include keys
+--@include drain
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local max_kills, lease_ms, holder, most = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])

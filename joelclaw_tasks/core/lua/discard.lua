@@ -1,6 +1,7 @@
 -- discard: executing -> discarded, the dead letter, with its error.
 -- ARGV: now, transitions_max, tag, error. Reply: DISCARDED | RETRIED | LEASE_LOST
 --@include keys
+--@include drain
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local tag, failure = ARGV[3], ARGV[4]

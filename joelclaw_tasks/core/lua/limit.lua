@@ -2,6 +2,7 @@
 -- ARGV: now, transitions_max, actor, reason, then gate and limit ("" takes the limit away) in pairs.
 -- Reply: {LIMITED, gates whose limit changed}
 --@include keys
+--@include drain
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local actor, reason = ARGV[3], ARGV[4]

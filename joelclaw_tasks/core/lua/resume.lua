@@ -1,6 +1,7 @@
 -- resume: opens a paused gate for everything that waits there.
 -- ARGV: now, transitions_max, gate, actor, reason. Reply: {RESUMED, previous record} | {NOT_PAUSED, ""}
 --@include keys
+--@include drain
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local gate, actor, reason = ARGV[3], ARGV[4], ARGV[5]

@@ -2,6 +2,7 @@
 -- executing -> retryable | available. Until then nothing else changes, so its places stay taken.
 -- ARGV: now, transitions_max, then one job as in shared/spec.lua. Reply: SUCCEEDED | LEASE_LOST
 --@include keys
+--@include drain
 local transitions_max = ARGV[2]
 --@include leave
 --@include spec

@@ -1,0 +1,237 @@
+"""Random lives of many jobs: Redis and the reference must agree after every step."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import redis
+from hypothesis import HealthCheck, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.core.states import FINAL, State, Word
+from joelclaw_tasks.core.store import Job, Store
+from tests.core.structure import PERMANENT, Structure
+from tests.model.reference import Reference
+
+LEASE_MS = 10_000
+SLACK_MS = (0, 2_000, 5_000, 9_000)
+HANDLERS = {"h1": ("fam1", "qa"), "h2": ("fam1", "qb"), "h3": ("fam2", "qa"), "h4": ("fam3", "qb")}
+HOLDERS = ("w1", "w2", "w3")
+PAUSES = ("pause:family/fam1", "pause:handler/h1", "pause:handler/h4", "pause:queue/qa", "pause:queue/qb")
+LIMITS = ("limit:handler/h1", "limit:key/h3", "limit:key/h3=k1", "limit:resource/nas", "limit:resource/gpu")
+
+ids = st.integers(0, 40).map("j{:02}".format)
+soon = st.sampled_from((0, 0, 1, 500, 3_000, 8_000))
+queues = st.sampled_from((("qa",), ("qb",), ("qa", "qb"), ("qb", "qa")))
+resources = st.sets(st.sampled_from(("limit:resource/nas", "limit:resource/gpu")))
+
+
+def gates_of(handler: str, key: str, more: set[str]) -> tuple[str, ...]:
+    own = {"h1": ("limit:handler/h1",), "h3": (f"limit:key/h3={key}",)}.get(handler, ())
+    return (*own, *sorted(more))
+
+
+class Machine(RuleBasedStateMachine):
+    """Every verb, on Redis and on the reference."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.now = 1_760_000_000_000
+        raw, self.text = redis.Redis.from_url(url), redis.Redis.from_url(url, decode_responses=True)
+        raw.flushall()
+        self.store = Store(raw, Keys("{jc}:"), lease_ms=LEASE_MS, max_kills=2, now_ms=lambda: self.now)
+        self.model = Reference(LEASE_MS, max_kills=2)
+        self.tags: list[str] = []
+        self.kept_gates: dict[str, set[str]] = {}  # of a handler: the registry as it is now
+
+    def _job(self, id, handler, key, priority, due_in, keep, retries=0, tag="") -> Job:
+        family, queue = HANDLERS[handler]
+        gates = gates_of(handler, key, self.kept_gates.get(handler, set()))
+        lane = f"{queue}|{handler}|{key}"
+        return Job(
+            id=id, queue=queue, family=family, handler=handler, lane=lane, payload=id, gates=gates, priority=priority,
+            slack_ms=SLACK_MS[priority], due_ms=self.now + due_in if due_in else 0, keep_ms=keep, retries=retries,
+            lease_tag=tag,
+        )  # fmt: skip
+
+    def _same(self, expected, actual) -> None:
+        note(f"{actual}")
+        assert expected == actual
+
+    job_fields = {
+        "handler": st.sampled_from(sorted(HANDLERS)), "key": st.sampled_from(("k1", "k2")),
+        "priority": st.integers(0, 3), "due_in": soon,
+    }  # fmt: skip
+
+    @initialize(gates=st.lists(resources, min_size=len(HANDLERS), max_size=len(HANDLERS)))
+    def begin(self, gates):
+        self.kept_gates = dict(zip(HANDLERS, gates, strict=True))
+        for gate in LIMITS:
+            self.limit(gate, 1)
+
+    @rule(ids=st.lists(ids, min_size=1, max_size=4), keep=st.sampled_from((0, 10**9)), **job_fields)
+    def admit(self, ids, handler, key, priority, due_in, keep):
+        jobs = [self._job(id, handler, key, priority, due_in, keep) for id in ids]
+        self._same([self.model.admit(job, self.now) for job in jobs], self.store.admit(jobs))
+
+    @rule(first=st.integers(0, 30), priorities=st.lists(st.integers(0, 3), min_size=3, max_size=8))
+    def admit_to_many_lanes(self, first, priorities):
+        for n, priority in enumerate(priorities):
+            handler, key = sorted(HANDLERS)[n % 4], f"k{1 + n // 4}"
+            self.admit([f"j{first + n:02}"], handler, key, priority, 0, 0)
+
+    @precondition(lambda self: self.model.startable(("qa", "qb")))
+    @rule(queues=queues, most=st.integers(1, 5), holder=st.sampled_from(HOLDERS))
+    def claim_what_can_start(self, queues, most, holder):
+        self.claim(queues, most, holder)
+
+    @rule(queues=queues, most=st.integers(1, 5), holder=st.sampled_from(HOLDERS))
+    def claim(self, queues, most, holder):
+        for queue in queues:
+            self.text.lpop(self.store.keys.wake(queue))
+        self.model.look(holder, self.now)
+        claim = self.store.claim(queues, most, holder)
+        for job in claim.jobs:
+            id = job.tag.split("#")[0]
+            note(job.tag)
+            assert self.model.start(id, queues, holder, self.now), f"{id} was not the next"
+            assert job.tag.endswith(f"#{self.model.jobs[id].claims}")
+            self.tags.append(job.tag)
+            for gate in self.model.jobs[id].held:
+                assert self.model.room(gate) >= 0, f"more jobs than {gate} allows"
+        left = self.model.startable(queues)
+        assert len(claim.jobs) == most or not left, f"{left} could have started"
+
+    def _tag(self, data) -> str:
+        held = [tag for tag in self.tags if self.model.leased(tag)]
+        return data.draw(st.sampled_from(held)) if held and data.draw(st.integers(0, 3)) else data.draw(
+            st.sampled_from(self.tags)
+        )  # fmt: skip
+
+    @precondition(lambda self: self.tags)
+    @rule(data=st.data())
+    def complete_one(self, data):
+        self._stop(self._tag(data), Word.COMPLETED)
+
+    @precondition(lambda self: self.tags)
+    @rule(data=st.data(), how=st.sampled_from((Word.COMPLETED, Word.RELEASED, Word.DISCARDED)), killed=st.booleans())
+    def stop(self, data, how, killed):
+        self._stop(self._tag(data), how, killed=killed)
+
+    def _stop(self, tag: str, how: Word, *, killed: bool = False) -> None:
+        entry = self.model.leased(tag)
+        killed = killed and how is Word.RELEASED
+        expected = self.model.stop(entry, how, self.now, killed=killed) if entry else Word.LEASE_LOST
+        if how is Word.COMPLETED:
+            (word,) = self.store.complete([tag])
+        elif how is Word.RELEASED:
+            (word,) = self.store.release([tag], killed=killed)
+        else:
+            word = self.store.discard(tag, "broken")
+        self._same(expected, word)
+
+    @precondition(lambda self: self.tags)
+    @rule(data=st.data(), retries=st.integers(1, 3), **job_fields)
+    def retry(self, data, handler, key, priority, due_in, retries):
+        tag = self._tag(data)
+        entry = self.model.leased(tag)
+        successor = self._job(tag.split("#")[0], handler, key, priority, due_in, 0, retries, tag)
+        if entry:
+            entry.successor = successor
+        self._same(Word.SUCCEEDED if entry else Word.LEASE_LOST, self.store.retry(successor))
+
+    @rule(ids=st.lists(ids, min_size=1, max_size=6))
+    def cancel_and_revive(self, ids):
+        self._same([self.model.cancel(id) for id in ids], self.store.cancel(ids, actor="t", reason=""))
+        self._same([self.model.revive(id, self.now) for id in ids], self.store.revive(ids, actor="t", reason=""))
+
+    @rule(gate=st.sampled_from(PAUSES), ttl_ms=st.sampled_from((0, 1, 4_000)))
+    def pause(self, gate, ttl_ms):
+        self.model.pauses[gate] = self.now + ttl_ms if ttl_ms else None
+        self.store.pause(gate, actor="t", reason="", ttl_ms=ttl_ms)
+
+    @rule(gate=st.sampled_from(PAUSES))
+    def resume(self, gate):
+        self._same(gate in self.model.pauses, self.store.resume(gate, actor="t") is not None)
+        self.model.pauses.pop(gate, None)
+
+    @rule(gate=st.sampled_from(LIMITS), most=st.sampled_from((None, 0, 1, 2, 3)))
+    def limit(self, gate, most):
+        changed = self.model.limits.get(gate) != most
+        self.model.limits.pop(gate, None)
+        if most is not None:
+            self.model.limits[gate] = most
+        self._same(int(changed), self.store.limit({gate: most}, actor="t", reason=""))
+
+    @rule(handler=st.sampled_from(sorted(HANDLERS)), more=resources)
+    def the_registry_changes(self, handler, more):
+        self.kept_gates[handler] = more
+
+    @rule(holder=st.sampled_from(HOLDERS))
+    def expire(self, holder):
+        self._same(self.model.expire([holder], self.now), self.store.expire([holder], reason="gone"))
+
+    @rule(holder=st.sampled_from(HOLDERS))
+    def renew(self, holder):
+        self.model.look(holder, self.now, renews=True)
+        held = sum(entry.holder == holder for entry in self.model.jobs.values())
+        self._same(held, self.store.renew(holder, {"pid": 1}))
+
+    @rule(ms=st.sampled_from((1, 100, 1_000, 4_000, 4_999, 5_000, 5_001, 10_000, 20_000)))
+    def advance(self, ms):
+        self.now += ms
+
+    @invariant()
+    def everything_fits_together(self):
+        structure = Structure(self.text, self.store.keys)
+        assert [] == structure.faults()
+        expected = Counter(e.state.value for e in self.model.jobs.values() if e.state not in FINAL - {State.DISCARDED})
+        expected.update({state.value: n for state, n in self.model.finished.items()})
+        counted: Counter[str] = Counter()
+        for name, n in structure.counts.items():
+            counted[name.rpartition("|")[2]] += n
+        assert +expected == +counted
+        assert {g: len(v) for g, v in structure.of("running").items()} == Counter(
+            gate for e in self.model.jobs.values() for gate in e.held
+        )
+        assert structure.pauses == set(self.model.pauses)
+        for id, entry in self.model.jobs.items():
+            assert entry.state == structure.jobs[id]["state"]
+            if entry.state is State.AVAILABLE:
+                assert str(entry.rank) == structure.jobs[id]["rank"]
+
+    def teardown(self):
+        """With all gates open everything drains, and nothing is left but what may stay."""
+        for gate in PAUSES:
+            self.resume(gate)
+        for gate in LIMITS:
+            self.limit(gate, None)
+        for holder in HOLDERS:
+            self.expire(holder)
+        self.now += 1_000_000
+        while True:
+            self.claim(("qa", "qb"), 5, "w1")
+            if not (held := self.store.held_by("w1")):
+                break
+            for tag in held:
+                self.model.stop(self.model.leased(tag), Word.COMPLETED, self.now)
+            assert set(self.store.complete(held)) <= {Word.COMPLETED}
+        self.store.expire(["w1"], reason="end")
+        structure = Structure(self.text, self.store.keys)
+        over = {f"job:{id}" for id, job in structure.jobs.items() if job["state"] in FINAL}
+        left = {key for key in structure.keys - over - PERMANENT if not key.startswith("wake:")}
+        assert set() == left
+        self.text.close()
+        self.store.client.close()
+
+
+def test_redis_and_the_reference_agree_on_random_lives(redis_url):
+    run_state_machine_as_test(
+        lambda: Machine(redis_url),
+        settings=settings(
+            max_examples=200, stateful_step_count=40, deadline=None, derandomize=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )  # fmt: skip
