@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
 from celery.worker.request import Request as CeleryRequest
+
+from joelclaw_tasks.broker.running import may_start
 
 
 class Request(CeleryRequest):
-    """Notes failures on the message, where the transport's ack and reject find them."""
+    """Notes start and failure on the message, where the transport's ack and reject find them."""
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        if not may_start(self.message):
+            # The connection broke between delivery and start: the job is another worker's now.
+            raise TaskRevokedError("given back before it started")
+        super().on_accepted(pid, time_accepted)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = getattr(exc_info.exception, "exc", exc_info.exception)

@@ -1,13 +1,27 @@
-"""Which deliveries a Celery worker in this process is running right now."""
+"""Which deliveries have started: what started keeps its lease, what was given back must not start."""
 
 from __future__ import annotations
 
-import sys
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+_guard = threading.Lock()
 
 
-def running_tags() -> set[str]:
-    """Delivery tags of started tasks; empty outside a Celery worker."""
-    state = sys.modules.get("celery.worker.state")
-    if state is None:
-        return set()
-    return {request.message.delivery_tag for request in tuple(state.active_requests)}
+def may_start(message: Any) -> bool:
+    """Note that a delivered message starts now; False when it has been given back."""
+    with _guard:
+        message.started = not getattr(message, "given_back", False)
+        return bool(message.started)
+
+
+def give_back(delivered: Iterable[tuple[str, Any]]) -> list[str]:
+    """The delivery tags of those messages that have not started, and from now on must not."""
+    tags = []
+    with _guard:
+        for tag, message in delivered:
+            if not getattr(message, "started", False):
+                message.given_back = True
+                tags.append(tag)
+    return tags

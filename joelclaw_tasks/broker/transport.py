@@ -26,7 +26,7 @@ from kombu.utils.json import dumps, loads
 from joelclaw_tasks.broker.alarm import Alarm
 from joelclaw_tasks.broker.holder import Holder, holder_for
 from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of, undecodable_job
-from joelclaw_tasks.broker.running import running_tags
+from joelclaw_tasks.broker.running import give_back
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.store import Claim, Claimed, Job, Store, single_shot_retry
 from joelclaw_tasks.errors import CoreUnreachable, PayloadTooLarge
@@ -73,16 +73,15 @@ class QoS(stock.QoS):
     def restore_unacked(self, client: Any = None) -> None:
         """Give back what was delivered and has not started; what runs keeps its lease and finishes."""
         self._flush()
-        running = running_tags()
-        tags = [tag for tag in self._delivered if tag not in running and self.channel.holder.owns(tag)]
+        unstarted = give_back(tuple(self._delivered.items()))
+        tags = [tag for tag in unstarted if self.channel.holder.owns(tag)]
         if tags:
             try:
                 self.channel.holder.release(tags, reason="worker stopped")
             except CoreUnreachable as error:
                 logger.warning("could not give back %d delivered job(s): %s", len(tags), error)
-        for tag in tuple(self._delivered):
-            if tag not in running:
-                del self._delivered[tag]
+        for tag in unstarted:
+            self._delivered.pop(tag, None)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Leases replace the visibility timeout."""
@@ -117,7 +116,8 @@ class Poller(stock.MultiChannelPoller):
         super().close()
 
     def on_poll_start(self) -> None:
-        if self._alarm_poller is not self.poller:
+        # kombu goes on calling this for a connection that is gone: then there are no channels.
+        if self._channels and self._alarm_poller is not self.poller:
             self._alarm_fd = self.alarm.fd
             self.poller.register(self._alarm_fd, READ)
             self._alarm_poller = self.poller

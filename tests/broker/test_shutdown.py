@@ -52,9 +52,8 @@ def test_a_warm_stop_of_an_idle_worker_is_quick(own: Site, pool: str):
     assert time.monotonic() - stopped_at < 3
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_cold_stop_puts_running_jobs_back_at_once(own: Site, pool: str):
-    worker = own.start(pool).wait_ready()
+def test_a_cold_stop_puts_running_jobs_back_at_once(own: Site):
+    worker = own.start("prefork").wait_ready()
     jobs = [own.work.delay("work", 8.0) for _ in range(2)]
     wait_until(lambda: 2 == len(own.effects("work:started")), "both started")
     worker.send(signal.SIGQUIT)
@@ -67,6 +66,20 @@ def test_a_cold_stop_puts_running_jobs_back_at_once(own: Site, pool: str):
         assert 0 == own.job(job.id)["kills"]
     assert {} == own.leases()
     assert [] == own.effects("work:finished")
+
+
+def test_a_cold_stop_of_threads_which_nobody_can_end_runs_nothing_twice(own: Site):
+    worker = own.start("threads").wait_ready()
+    job = own.work.delay("work", 1.5)
+    wait_until(lambda: own.effects("work:started"), "it started")
+    worker.send(signal.SIGQUIT)
+    other = own.start("threads").wait_ready()
+    worker.wait_end()
+    own.wait_gone(job.id)
+    assert [job.id] == own.effects("work:started")
+    assert [job.id] == own.effects("work:finished")
+    assert {} == own.states()
+    assert other.process.poll() is None
 
 
 def test_soft_shutdown_finishes_short_jobs_and_gives_long_ones_back(own: Site):

@@ -1,0 +1,150 @@
+"""`install` is the way in and, after a drain, the way out; old clients may go on as they are."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from celery import Celery
+from stranger_app import make_app
+from workers import Site
+
+import joelclaw_tasks
+from joelclaw_tasks.broker.install import faults
+from joelclaw_tasks.errors import SettingsError
+from tests.conftest import wait_until
+
+
+@pytest.fixture
+def stock(own: Site):
+    """The same app before it was installed: a producer on plain redis://."""
+    app = make_app(own.url, installed=False)
+    yield app
+    app.close()
+    app.backend.client.close()
+
+
+def test_install_answers_the_app_and_satisfies_its_own_check():
+    app = Celery("plain", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    assert app is joelclaw_tasks.install(app)
+    assert [] == faults(app)
+
+
+def test_install_refuses_an_app_that_pickles():
+    app = Celery("plain", set_as_current=False, task_serializer="pickle")
+    app.conf.task_serializer = "pickle"
+    with pytest.raises(SettingsError, match="pickle"):
+        joelclaw_tasks.install(app)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("task_acks_late", False),
+        ("task_reject_on_worker_lost", False),
+        ("task_acks_on_failure", True),
+        ("worker_prefetch_multiplier", 4),
+        ("accept_content", ["json", "pickle"]),
+    ],
+)
+def test_a_worker_with_settings_that_lose_work_does_not_start(own: Site, setting: str, value: object):
+    worker = own.start("solo", **{setting: value})
+    assert 0 != worker.wait_end(20)
+    assert setting in worker.log
+    assert "joelclaw_tasks.install(app)" in worker.log
+    assert " ready." not in worker.log
+
+
+def test_what_stock_producers_sent_while_the_worker_was_down_is_admitted_and_run(own: Site, stock: Celery):
+    for number in range(50):
+        stock.tasks["note"].apply_async(("stock", number), priority=(0, 3, 6, 9)[number % 4])
+    later = datetime.now(UTC) + timedelta(seconds=3)
+    eta = stock.tasks["stamp"].apply_async(("eta",), eta=later)
+    assert 51 == sum(own.client.llen(key) for key in own.client.keys("stranger*"))
+    own.start("solo").wait_ready()
+    wait_until(lambda: 50 == len(own.effects("stock")), "all ran")
+    assert "scheduled" == own.job(eta.id)["state"]
+    wait_until(lambda: own.effects("eta"), "the one with an ETA ran too")
+    assert 0 <= float(own.effects("eta")[0]) - later.timestamp() + 0.005 < 0.2
+    assert sorted(map(str, range(50))) == sorted(own.effects("stock"))
+    own.wait_idle()
+    assert {} == own.states()
+    assert [] == own.client.keys("stranger*")
+    admitted = [e for _, e in own.client.xrange("{jc}:transitions") if e["verb"] == "admit"]
+    assert 51 == len(admitted)
+
+
+def test_messages_of_stock_producers_keep_their_priority(own: Site, stock: Celery):
+    for priority in (9, 0, 6, 3):
+        stock.tasks["note"].apply_async(("order", priority), priority=priority)
+    own.start("solo").wait_ready()
+    wait_until(lambda: 4 == len(own.effects("order")), "all ran")
+    # The first read takes what is there one list after another; then rank decides.
+    assert "0" == own.effects("order")[0]
+    assert ["0", "3", "6", "9"] == own.effects("order")
+
+
+def test_a_stock_producer_is_served_while_the_worker_runs(own: Site, stock: Celery):
+    own.start("threads").wait_ready()
+    assert 5 == stock.tasks["add"].delay(2, 3).get(timeout=10)
+    started = time.monotonic()
+    results = [stock.tasks["add"].delay(n, n) for n in range(20)]
+    assert [2 * n for n in range(20)] == [result.get(timeout=10) for result in results]
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo", "prefork", "gevent"])
+def test_what_cannot_be_read_is_in_the_dead_letter_and_the_queue_keeps_moving(own: Site, pool: str):
+    worker = own.start(pool).wait_ready()
+    good = own.add.delay(1, 1)
+    assert 2 == good.get(timeout=10)
+    hostile = [
+        b"not json at all",
+        b"\xff\xfe\x00",
+        b"[]",
+        b'"text"',
+        b"null",
+        b"{}",
+        b'{"properties": 3}',
+        b'{"properties": {}, "headers": {}, "body": ""}',
+        b'{"properties": {"delivery_info": {}}, "headers": {"task": "add", "id": "x1"}}',
+        b'{"properties": {"body_encoding": "base64"}, "headers": {"task": "add", "id": "x2"}, "body": "%%%"}',
+        json.dumps({
+            "properties": {"delivery_info": {"exchange": "", "routing_key": "stranger"}, "delivery_tag": "t",
+                           "body_encoding": "base64"},
+            "headers": {"task": "add", "id": "x3", "lang": "py"}, "body": "bm90IGpzb24=",
+            "content-type": "application/json", "content-encoding": "utf-8",
+        }).encode(),
+        b'{"properties": {"delivery_info": null}, "headers": [], "body": 1}',
+        b'{"properties": {"priority": "high"}, "headers": {"task": 5, "id": {"a": 1}}, "body": null}',
+        b"[" * 100_000,
+        b'{"properties": {"delivery_info": {}}, "headers": {"task": "add", "id": "x4", "eta": "tomorrow"}}',
+    ]  # fmt: skip
+    for payload in hostile:
+        own.client.lpush("stranger", payload)
+        assert 3 == own.add.delay(1, 2).get(timeout=10)
+    wait_until(lambda: {"discarded": len(hostile)} == own.states(), "all are in the dead letter", 10)
+    for job_id in own.client.zrange("{jc}:dead", 0, -1):
+        assert own.job(job_id)["error"]
+    assert [] == own.client.keys("{jc}:inbox:*")
+    assert worker.process.poll() is None
+
+
+def test_taken_away_again_after_a_drain_nothing_is_lost(own: Site, stock: Celery):
+    """The way out: producers stop, the queue drains, everything goes on with stock transport."""
+    ours = own.start("threads").wait_ready()
+    for number in range(150):
+        own.note.delay("effects", number)
+    for number in range(150, 170):
+        own.note.apply_async(("effects", number), countdown=1)
+    own.wait_idle()
+    assert {} == own.states()
+    ours.end()
+    worker = own.start("threads", installed=False).wait_ready()
+    for number in range(170, 200):
+        stock.tasks["note"].delay("effects", number)
+    wait_until(lambda: 200 == len(own.effects("effects")), "all ran")
+    assert sorted(map(str, range(200))) == sorted(own.effects("effects"))
+    assert worker.process.poll() is None

@@ -1,0 +1,75 @@
+"""Which job starts first: rank over all queues of a worker, whatever is ahead in the line."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from workers import Site
+
+from tests.conftest import wait_until
+
+
+def _order(site: Site, key: str, count: int) -> list[str]:
+    site.wait_idle(30)
+    found = site.effects(key)
+    assert count == len(found)
+    return found
+
+
+def test_celerys_priority_option_orders_what_waits(own: Site):
+    for priority in (9, 6, 3, 0):
+        for number in (1, 2):
+            own.note.apply_async(("order", f"{priority}.{number}"), priority=priority)
+    own.note.apply_async(("order", "none"))  # without a priority: as kombu's default, 0
+    own.start("solo").wait_ready()
+    started = [value.partition(".")[0] for value in _order(own, "order", 9)]
+    # Jobs of one priority that were admitted in the same millisecond may start in any order.
+    assert {"0", "none"} == set(started[:3])
+    assert ["3", "3", "6", "6", "9", "9"] == started[3:]
+
+
+def test_a_job_of_low_priority_that_waited_longer_than_the_slack_goes_first(own: Site):
+    own.app.conf.broker_transport_options = {"slack_ms": (0, 100, 200, 300)}
+    own.note.apply_async(("order", "old P3"), priority=9)
+    time.sleep(0.4)  # time itself is the subject
+    own.note.apply_async(("order", "new P0"), priority=0)
+    own.start("solo").wait_ready()
+    assert ["old P3", "new P0"] == _order(own, "order", 2)
+
+
+def test_the_best_job_over_all_queues_of_the_worker_goes_first(own: Site):
+    own.note.apply_async(("order", "a9"), queue="a", priority=9)
+    own.note.apply_async(("order", "b6"), queue="b", priority=6)
+    own.note.apply_async(("order", "a3"), queue="a", priority=3)
+    own.note.apply_async(("order", "b0"), queue="b", priority=0)
+    own.note.apply_async(("order", "c0"), queue="c", priority=0)
+    own.start("solo", queues="a,b").wait_ready()
+    wait_until(lambda: 4 == len(own.effects("order")), "a and b are done")
+    assert ["b0", "a3", "b6", "a9"] == own.effects("order")
+    assert {"available": 1} == own.states()
+
+
+@pytest.mark.timing
+def test_a_paused_family_ahead_delays_nobody(own: Site):
+    own.start("threads").wait_ready()
+    assert 2 == own.add.delay(1, 1).get(timeout=10)
+    own.store.pause("pause:family/note", actor="test", reason="to be out of the way")
+    for number in range(300):
+        own.note.apply_async(("paused", number), priority=9)
+    sent_at = time.time()
+    started_at = own.clock.apply_async(priority=6).get(timeout=10)
+    assert started_at - sent_at < 0.1
+    assert [] == own.effects("paused")
+    own.store.resume("pause:family/note", actor="test")
+    wait_until(lambda: 300 == len(own.effects("paused")), "all of the family ran", 20)
+    own.wait_idle()
+    assert {} == own.states()
+
+
+def test_a_pause_of_a_queue_ends_by_itself(own: Site):
+    own.start("threads").wait_ready()
+    own.store.pause("pause:queue/stranger", actor="test", reason="a short one", ttl_ms=700)
+    paused_at = time.time()
+    started_at = own.clock.delay().get(timeout=10)
+    assert 0.65 < started_at - paused_at < 1.5
