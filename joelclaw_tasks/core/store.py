@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.scripts import load_source, script_names
-from joelclaw_tasks.core.states import WAITING, Word
+from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.view import View
 from joelclaw_tasks.errors import CoreReadOnly, CoreUnreachable, InvalidGate, InvalidJob, ScriptDrift
 from joelclaw_tasks.settings import Settings
@@ -318,21 +318,32 @@ class Store:
 
     def queue_size(self, queue: str) -> int:
         """How many jobs of a queue wait, for whatever they wait."""
-        states = self._ask(self.view.snapshot)["queues"].get(queue, {})
-        waiting = sum(states.get(state.value, 0) for state in WAITING)
-        return int(waiting + self._ask(lambda: self.client.llen(self.keys.inbox(queue))))
+        return int(self._ask(lambda: self.view.queue_size(queue)))
 
     def purge(self, queue: str, *, actor: str, reason: str) -> int:
         """Cancel every waiting job of a queue; answers how many."""
-        purged = 0
-        for lane in self._ask(lambda: self.client.smembers(self.keys.lanes(queue))):
-            while ids := self._ask(lambda: self.client.zrange(self.keys.lane(lane.decode()), 0, 999)):  # noqa: B023
-                purged += self._cancel_all(ids, actor, reason)
-        for member, _ in self._ask(lambda: list(self.client.zscan_iter(self.keys.timers, "job|*", 1000))):
-            job_id = member.partition(b"|")[2]
-            if self._ask(lambda: self.client.hget(self.keys.job(job_id.decode()), "queue")) == queue.encode():  # noqa: B023
-                purged += self._cancel_all([job_id], actor, reason)
-        return purged
+        return int(self._ask(lambda: self._purge(queue, actor, reason)))
+
+    def _purge(self, queue: str, actor: str, reason: str) -> int:
+        client: Any = self.client  # redis-py types every reply as str | bytes | None
+        purged = client.llen(self.keys.inbox(queue))
+        client.ltrim(self.keys.inbox(queue), 0, -1 - purged)  # its oldest, as many as were counted
+        for lane in client.smembers(self.keys.lanes(queue)):
+            while ids := client.zrange(self.keys.lane(lane.decode()), 0, 999):
+                cancelled = self._cancel_all(ids, actor, reason)
+                purged += cancelled
+                if not cancelled:
+                    break  # hashes deleted by hand: nothing is left to cancel
+        timers = client.zscan_iter(self.keys.timers, "job|*", 1000)
+        waiting = [member.partition(b"|")[2] for member, _ in timers]
+        for start in range(0, len(waiting), 1000):
+            pipe = client.pipeline(transaction=False)
+            for job_id in waiting[start : start + 1000]:
+                pipe.hget(self.keys.job(job_id.decode()), "queue")
+            found = zip(waiting[start : start + 1000], pipe.execute(), strict=True)
+            ids = [job_id for job_id, other in found if other == queue.encode()]
+            purged += self._cancel_all(ids, actor, reason)
+        return int(purged)
 
     def _cancel_all(self, ids: list[bytes], actor: str, reason: str) -> int:
         return self.cancel([i.decode() for i in ids], actor=actor, reason=reason).count(Word.CANCELLED)

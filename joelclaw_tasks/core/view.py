@@ -41,7 +41,8 @@ class View:
 
         `total` counts waiting jobs; ages are milliseconds since a job became startable.
         """
-        pipe = self._client.pipeline(transaction=True)
+        # No transaction: a full Redis queues no command of one, not even to read.
+        pipe = self._client.pipeline(transaction=False)
         pipe.hgetall(self._keys.counts)
         pipe.hgetall(self._keys.pauses)
         pipe.hgetall(self._keys.limits)
@@ -80,6 +81,17 @@ class View:
             "gates": self._gates(pauses, limits, spots),
             "pauses": [json.loads(record) for _, record in sorted(pauses.items())],
         }
+
+    def queue_size(self, queue: str) -> int:
+        """How many jobs of a queue wait, for whatever they wait, messages of stock producers included."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hgetall(self._keys.counts)
+        pipe.llen(self._keys.inbox(queue))
+        counts, waiting = pipe.execute()
+        for field, jobs in counts.items():
+            if field.startswith(queue.encode() + b"\n") and field.rpartition(b"|")[2].decode() in _WAITING:
+                waiting += int(jobs)
+        return int(waiting)
 
     def list_jobs(self, limit: int = 10) -> list[dict[str, Any]]:
         """The first `limit` jobs in lanes, in the order in which they would start if all gates were open."""
@@ -222,6 +234,6 @@ def _decoded(payload: str | None) -> Any:
         message = json.loads(payload)
         if message["properties"].get("body_encoding") == "base64":
             message["body"] = json.loads(base64.b64decode(message["body"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return payload
     return message

@@ -25,14 +25,14 @@ local function fill_inboxes()
 end
 
 local function best_lane()
-  local name, rank
+  local name, rank, queue
   for i = 8, last_queue do
     local head = redis.call("ZRANGE", ready_key(ARGV[i]), 0, 0, "WITHSCORES")
     if head[1] and (not rank or tonumber(head[2]) < tonumber(rank)) then
-      name, rank = head[1], head[2]
+      name, rank, queue = head[1], head[2], ARGV[i]
     end
   end
-  return name, rank
+  return name, rank, queue
 end
 
 local function start(lane)
@@ -61,11 +61,13 @@ local waiting = #KEYS > 1 and fill_inboxes() or 0
 local reply = { 0, waiting, next_due_ms }
 local parks, claimed = 0, 0
 while claimed < most and parks < PARKS_PER_CALL do
-  local name, rank = best_lane()
+  local name, rank, queue = best_lane()
   if not name then break end
   local lane = read_lane(name)
-  local gate = first_shut_gate(lane)
-  if gate then
+  local gate = lane and first_shut_gate(lane)
+  if not lane then -- its meta was deleted by hand; the next job admitted to it brings it back
+    redis.call("ZREM", ready_key(queue), name)
+  elseif gate then
     park(lane, rank, gate, now_ms)
     parks = parks + 1
   else
