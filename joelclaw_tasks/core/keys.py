@@ -6,6 +6,8 @@ stands for what the key belongs to.
 
 from __future__ import annotations
 
+import re
+
 KEYS: dict[str, str] = {
     "job": "job:%s",  # hash: one job (see shared/job.lua for its fields)
     "lane": "lane:%s",  # zset: job id -> rank
@@ -34,7 +36,7 @@ class Keys:
     """Builds key names under one prefix, for example `Keys("{jc}:").job("42")`."""
 
     def __init__(self, prefix: str) -> None:
-        if "{" not in prefix or "}" not in prefix:
+        if not re.search("{[^{}]+}", prefix):
             raise ValueError(f"the key prefix needs a hash tag, for example '{{jc}}:', not {prefix!r}")
         self.prefix = prefix
 

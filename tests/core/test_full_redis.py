@@ -45,7 +45,7 @@ def test_workers_drain_what_is_there(full):
     assert [Word.COMPLETED] == full.store.complete([a])
     assert [Word.RELEASED] == full.store.release([b])
     assert ["b", "c", "d"] == full.claim_ids(most=9)
-    c = [tag for tag in full.store.held_by("w1") if tag.startswith("c#")][0]
+    c = next(tag for tag in full.store.held_by("w1") if tag.startswith("c#"))
     assert Word.DISCARDED == full.store.discard(c, "broken")
     assert 2 == full.store.renew("w1", {"pid": 1})
     assert 2 == full.store.expire(["w1"], reason="gone")
