@@ -310,7 +310,7 @@ def _template(handler: HandlerSpec) -> tuple[str, str]:
     limits: list[float | None] = [None, None]
     if handler.timeout_s is not None:
         limits = [handler.timeout_s + 5, handler.timeout_s]  # hard, soft: time to clean up
-    headers = {
+    headers: dict[str, Any] = {
         "lang": "py", "task": handler.name, "parent_id": None, "shadow": None, "eta": None, "expires": None,
         "group": None, "group_index": None, "retries": 0, "timelimit": limits, "kwargsrepr": "{}",
         "origin": _ORIGIN, "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None,

@@ -18,7 +18,7 @@ from kombu.log import get_logger
 
 from joelclaw_tasks.broker.leases import LeaseKeeper
 from joelclaw_tasks.core.states import Word
-from joelclaw_tasks.core.store import Claim, Store
+from joelclaw_tasks.core.store import Claim, Settling, Store
 from joelclaw_tasks.errors import CoreUnreachable
 
 logger = get_logger(__name__)
@@ -36,7 +36,8 @@ class Holder:
         self._held: set[str] = set()
         self._finished: deque[str] = deque()
         self._guard = threading.Lock()
-        self._uncertain = False
+        self._uncertain = False  # a claim may have leased jobs that nobody here knows
+        self._under_way = 0  # exchanges whose answer is not read yet
         self._keeper = LeaseKeeper(self.id, store, keeper_client)
         self._keeper.start()
 
@@ -54,21 +55,39 @@ class Holder:
         """Tell Redis what finished and claim up to `most` more, in one round trip.
 
         Raises CoreUnreachable; then nothing is lost: finishes are told again, and jobs whose claim
-        never reached us are given back by the next exchange.
+        never reached us are given back by a later exchange.
         """
+        return self.begin_exchange(queues, most, inboxes).end()
+
+    def begin_exchange(
+        self, queues: Sequence[str] = (), most: int = 0, inboxes: Sequence[tuple[str, str]] = ()
+    ) -> Exchange:
+        """`exchange`, without waiting for the answer: `end` it when its socket is readable."""
         with self._guard:
-            if self._uncertain:
+            if self._uncertain and not self._under_way:
                 self._give_back_unknown()
             finished = [self._finished.popleft() for _ in range(len(self._finished))]
             try:
-                self._uncertain = most > 0
-                words, claim = self.store.settle(finished, queues, most, self.id, inboxes)
-                self._uncertain = False
+                settling = self.store.begin_settle(finished, queues, most, self.id, inboxes)
             except BaseException:
                 self._finished.extendleft(reversed(finished))
                 raise
+            self._under_way += 1
+            return Exchange(self, settling, finished, most)
+
+    def _end_exchange(self, exchange: Exchange) -> Claim:
+        try:
+            words, claim = exchange.settling.answer()
+        except BaseException:
+            with self._guard:
+                self._under_way -= 1
+                self._uncertain = self._uncertain or exchange.most > 0
+                self._finished.extendleft(reversed(exchange.finished))
+            raise
+        with self._guard:
+            self._under_way -= 1
             self._held.update(job.tag for job in claim.jobs)
-            self._held.difference_update(finished)
+            self._held.difference_update(exchange.finished)
         lost = words.count(Word.LEASE_LOST)
         if lost:
             logger.warning("%d finished job(s) had lost their lease: another worker runs them", lost)
@@ -114,10 +133,27 @@ class Holder:
             logger.warning("could not give back running jobs at exit: %s", error)
 
     def _give_back_unknown(self) -> None:
-        """A claim whose reply was lost may have leased jobs that nobody here knows."""
         unknown = [tag for tag in self.store.held_by(self.id) if tag not in self._held]
         self.store.release(unknown, reason="claim reply lost")
         self._uncertain = False
+
+
+class Exchange:
+    """An exchange whose answer is not read yet."""
+
+    def __init__(self, holder: Holder, settling: Settling, finished: list[str], most: int) -> None:
+        self._holder = holder
+        self.settling = settling
+        self.finished = finished
+        self.most = most
+
+    def fileno(self) -> int:
+        """The socket that becomes readable when the answer arrives."""
+        return self.settling.fileno()
+
+    def end(self) -> Claim:
+        """Wait for the answer; call it once. Raises CoreUnreachable, as `exchange` does."""
+        return self._holder._end_exchange(self)
 
 
 def holder_for(name: str, make: Callable[[], Holder]) -> Holder:

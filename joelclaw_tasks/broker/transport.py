@@ -10,9 +10,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Empty
+from threading import get_ident
 from time import monotonic
 from typing import Any
 
@@ -24,7 +26,7 @@ from kombu.utils.eventio import READ
 from kombu.utils.json import dumps, loads
 
 from joelclaw_tasks.broker.alarm import Alarm
-from joelclaw_tasks.broker.holder import Holder, holder_for
+from joelclaw_tasks.broker.holder import Exchange, Holder, holder_for
 from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of, undecodable_job
 from joelclaw_tasks.broker.running import give_back
 from joelclaw_tasks.core.keys import Keys
@@ -37,6 +39,12 @@ logger = get_logger(__name__)
 CLAIM_WITHOUT_LIMIT = 32
 #: The most jobs that one claim asks for: it bounds how long the script holds Redis.
 CLAIM_MOST = 100
+#: An answer of Redis that takes longer than this does not hold up the event loop.
+ANSWER_WITHIN_S = 0.0005
+#: Then the event loop has its turn: remote control, heartbeats, timers.
+EXCHANGES_PER_TURN = 8
+#: How often the lists of stock producers are looked at while there is other work.
+INBOX_INTERVAL_S = 0.1
 
 
 class QoS(stock.QoS):
@@ -102,6 +110,7 @@ class Poller(stock.MultiChannelPoller):
     def __init__(self) -> None:
         super().__init__()
         self.alarm = Alarm()
+        self._expected: dict[int, Channel] = {}  # sockets of exchanges under way
         self._alarm_fd = -1  # until an event loop polls it
         self._alarm_poller: Any = None
 
@@ -115,6 +124,12 @@ class Poller(stock.MultiChannelPoller):
         self.alarm.close()
         super().close()
 
+    def join_loop(self, loop: Any) -> None:
+        """Let an event loop poll the alarm from now on."""
+        self._alarm_fd = self.alarm.fd
+        self._alarm_poller = self.poller
+        loop.add_reader(self._alarm_fd, self.on_readable, self._alarm_fd)
+
     def on_poll_start(self) -> None:
         # kombu goes on calling this for a connection that is gone: then there are no channels.
         if self._channels and self._alarm_poller is not self.poller:
@@ -124,12 +139,19 @@ class Poller(stock.MultiChannelPoller):
         super().on_poll_start()
 
     def on_readable(self, fileno: int) -> Any:
+        if fileno in self._expected:
+            self._unregister_from_poll(fileno)
+            return self._expected.pop(fileno).on_answer()
         if fileno != self._alarm_fd:
             return super().on_readable(fileno)
         self.alarm.clear()
         for channel in list(self._channels):
             channel.pump()
         return None
+
+    def expect(self, fileno: int, channel: Channel) -> None:
+        """Tell the channel when this socket is readable, once."""
+        self._expected[fileno] = channel
 
     def handle_event(self, fileno: int, event: int) -> Any:
         if fileno == self._alarm_fd:
@@ -138,7 +160,7 @@ class Poller(stock.MultiChannelPoller):
 
     @property
     def fds(self) -> dict[int, Any]:
-        return {**super().fds, self._alarm_fd: None} if self._alarm_poller else super().fds
+        return {**super().fds, **dict.fromkeys(self._expected)}
 
 
 class Channel(stock.Channel):
@@ -172,6 +194,10 @@ class Channel(stock.Channel):
         self._hungry = False  # work may be ready: claim before blocking again
         self._cancelled = False
         self._look_again_at = 0.0
+        self._exchange: Exchange | None = None  # under way: its answer is not read yet
+        self._pumping_in = 0  # the thread that is inside pump()
+        self._holder: Holder | None = None
+        self._drain_inboxes_at = 0.0
         super().__init__(*args, **kwargs)
 
     # -- producer -----------------------------------------------------------------------------
@@ -234,6 +260,7 @@ class Channel(stock.Channel):
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         queue = self._tag_to_queue.get(consumer_tag)
+        self.end_exchange()  # while its jobs still have a consumer
         result = super()._basic_cancel(consumer_tag)
         if queue in self._admitting and queue not in self._active_queues:
             del self._admitting[queue]
@@ -244,20 +271,42 @@ class Channel(stock.Channel):
         return result
 
     def pump(self) -> bool:
-        """Tell Redis what finished, claim what there is room for, deliver it. Event loop only."""
-        if self._closing or self.closed:
+        """Tell Redis what finished, claim what there is room for, deliver it. Event loop only.
+
+        Answers whether something was delivered. The solo pool runs a task inside its delivery, so
+        there is more to tell at once: a few exchanges a turn spare it the event loop between tasks.
+        """
+        delivered = False
+        self._pumping_in = get_ident()
+        try:
+            for _ in range(EXCHANGES_PER_TURN):
+                if not self._begin_exchange():
+                    break
+                delivered = self.end_exchange() or delivered
+        finally:
+            self._pumping_in = 0
+        if self._exchange is None and self._wants_exchange():
+            self._ring()
+        return delivered
+
+    def on_answer(self) -> bool:
+        """The answer of the exchange under way can be read. Event loop only."""
+        return self.end_exchange() or self.pump()
+
+    def end_exchange(self) -> bool:
+        """Read the answer of the exchange under way and deliver what it claimed. Event loop only."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
             return False
-        most = self.qos.room() if self._hungry and self._admitting else 0
-        if not most and not (self._admitting and self.holder.has_finished()):
-            return False
-        claim = self.holder.exchange(list(self._admitting), most, self._inboxes() if most else ())
-        if most:
+        claim = exchange.end()
+        if exchange.most:
             self._note(claim)
+        if self._closing:
+            self.holder.release([job.tag for job in claim.jobs], reason="worker stopped")
+            return False
         if claim.inbox:
             self._adopt_inboxes()
         self._deliver(claim.jobs)
-        if self._hungry and self.connection is not None and self.qos.room():
-            self.connection.cycle.alarm.ring()
         return bool(claim.jobs)
 
     def finish(self, delivery_tag: str) -> None:
@@ -267,11 +316,40 @@ class Channel(stock.Channel):
         if transport is None or self._cancelled or not transport.in_event_loop:
             self.holder.flush()
         else:
-            transport.cycle.alarm.ring()
+            self._ring()
 
     def on_room(self) -> None:
         """A delivered message is settled; from any thread."""
         if self._hungry and self.connection is not None:
+            self._ring()
+
+    def _wants_exchange(self) -> bool:
+        if self._closing or self.closed or not self._admitting:
+            return False
+        return (self._hungry and self.qos.room() > 0) or self.holder.has_finished()
+
+    def _begin_exchange(self) -> bool:
+        """Start an exchange when one is wanted. True: its answer can be read now.
+
+        The loop does not wait for a Redis that is far away, but reads when the socket is readable.
+        """
+        if self._exchange is not None or not self._wants_exchange():
+            return False
+        most = self.qos.room() if self._hungry else 0
+        self._exchange = self.holder.begin_exchange(
+            list(self._admitting), most, self._inboxes() if most else ()
+        )
+        if self.connection.in_event_loop:
+            fd = self._exchange.fileno()
+            readable, _, _ = select.select([fd], [], [], ANSWER_WITHIN_S)
+            if not readable:
+                self.connection.cycle.expect(fd, self)
+                return False
+        return True
+
+    def _ring(self) -> None:
+        # While this very thread pumps, it looks for more by itself.
+        if self._pumping_in != get_ident():
             self.connection.cycle.alarm.ring()
 
     def _note(self, claim: Claim) -> None:
@@ -291,8 +369,10 @@ class Channel(stock.Channel):
     @property
     def holder(self) -> Holder:
         """The leases of this process on this Redis."""
-        params = self._holder_params
-        return holder_for(self._holder_name, lambda: self._make_holder(params))
+        if self._holder is None:
+            params = self._holder_params
+            self._holder = holder_for(self._holder_name, lambda: self._make_holder(params))
+        return self._holder
 
     @functools.cached_property
     def _holder_params(self) -> dict[str, Any]:
@@ -363,6 +443,10 @@ class Channel(stock.Channel):
     # -- messages of stock producers ----------------------------------------------------------
 
     def _inboxes(self) -> list[tuple[str, str]]:
+        now = monotonic()
+        if now < self._drain_inboxes_at:
+            return []
+        self._drain_inboxes_at = now + INBOX_INTERVAL_S
         return [
             (queue, self.global_keyprefix + self._q_for_pri(queue, priority))
             for queue in self._admitting
@@ -414,6 +498,14 @@ class Channel(stock.Channel):
     def _has_queue(self, queue: str, **kwargs: Any) -> bool:
         return bool(super()._has_queue(queue, **kwargs)) or self.store.queue_size(queue) > 0
 
+    def close(self) -> None:
+        self._closing = True
+        try:
+            self.end_exchange()
+        except (CoreUnreachable, redis.RedisError) as error:
+            logger.warning("the last claim is given back later: %s", error)
+        super().close()
+
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
         if client:
@@ -444,6 +536,7 @@ class Transport(stock.Transport):
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         self.in_event_loop = True
         super().register_with_event_loop(connection, loop)
+        self.cycle.join_loop(loop)
 
 
 def _message_of(job: Claimed) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.scripts import load_source, script_names
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.view import View
+from joelclaw_tasks.core.wire import Command, Sent, Wire
 from joelclaw_tasks.errors import CoreReadOnly, CoreUnreachable, InvalidGate, InvalidJob, ScriptDrift
 from joelclaw_tasks.settings import Settings
 
@@ -117,8 +118,28 @@ class Claim:
     next_due_ms: int | None = None
 
 
+class Settling:
+    """A `complete` and a `claim` on their way to Redis."""
+
+    def __init__(self, store: Store, commands: list[Command], completes: bool, sent: Sent) -> None:
+        self._store = store
+        self._commands = commands
+        self._completes = completes
+        self._sent = sent
+
+    def fileno(self) -> int:
+        """The socket that becomes readable when the answer arrives."""
+        return self._sent.fileno()
+
+    def answer(self) -> tuple[list[Word], Claim]:
+        """A word for each tag, and what was claimed. Waits; call it once. Raises CoreUnreachable."""
+        replies = self._store._known(self._commands, self._store._ask(self._sent.replies))
+        words = _words(replies.pop(0)) if self._completes else []
+        return words, _claim(replies[0]) if replies else Claim([])
+
+
 class Store:
-    """The verbs. `client` answers bytes and must not repeat commands by itself where noted."""
+    """The verbs. `client` answers bytes, and does not repeat commands by itself: what may be repeated is."""
 
     def __init__(
         self,
@@ -136,6 +157,7 @@ class Store:
         self.max_kills = max_kills
         self.transitions_max = transitions_max
         self._now_ms = now_ms
+        self._wire = Wire(client)
         self.view = View(client, keys)
 
     @classmethod
@@ -166,12 +188,12 @@ class Store:
         Answers ADMITTED, SCHEDULED, REFUSED, DUPLICATE or SUCCEEDED for each job. Safe to repeat: a
         job that is known by its id is a duplicate.
         """
-        return _words(self._call("admit", self._admit_args(jobs)))
+        return _words(self._call("admit", self._admit_args(jobs), repeatable=True))
 
     def admit_many(self, batches: Iterable[Sequence[Job]]) -> list[list[Word]]:
         """`admit` for each batch, all in one round trip; each batch is atomic by itself."""
-        commands = [("admit", self._admit_args(jobs)) for jobs in batches]
-        return [_words(reply) for reply in self._call_all(commands)]
+        commands = [self._command("admit", self._admit_args(jobs)) for jobs in batches]
+        return [_words(reply) for reply in self._run(commands, repeatable=True)] if commands else []
 
     def retry(self, successor: Job) -> Word:
         """A running job (`successor.lease_tag`) goes on as this job when it ends. SUCCEEDED or LEASE_LOST."""
@@ -200,19 +222,25 @@ class Store:
         holder: str = "",
         inboxes: Sequence[tuple[str, str]] = (),
     ) -> tuple[list[Word], Claim]:
-        """`complete` the tags and `claim` again, in one round trip."""
-        commands: list[tuple[str, list[Any]]] = []
-        keys: list[list[str]] = []
+        """`complete` the tags and (with `most`) `claim` again, in one round trip."""
+        return self.begin_settle(tags, queues, most, holder, inboxes).answer()
+
+    def begin_settle(
+        self,
+        tags: Sequence[str],
+        queues: Sequence[str] = (),
+        most: int = 0,
+        holder: str = "",
+        inboxes: Sequence[tuple[str, str]] = (),
+    ) -> Settling:
+        """`settle`, without waiting for the answer."""
+        commands = []
         if tags:
-            commands.append(("complete", [*self._head(), *tags]))
-            keys.append([])
+            commands.append(self._command("complete", [*self._head(), *tags]))
         if most:
-            claim_keys, args = self._claim_args(queues, most, holder, inboxes)
-            commands.append(("claim", args))
-            keys.append(claim_keys)
-        replies = self._call_all(commands, keys)
-        words = _words(replies[0]) if tags else []
-        return words, _claim(replies[-1]) if most else Claim([])
+            keys, args = self._claim_args(queues, most, holder, inboxes)
+            commands.append(self._command("claim", args, keys))
+        return Settling(self, commands, bool(tags), self._ask(lambda: self._wire.send(commands)))
 
     def complete(self, tags: Sequence[str]) -> list[Word]:
         """Executing -> completed. COMPLETED, RETRIED (it had a successor) or LEASE_LOST for each tag."""
@@ -379,44 +407,31 @@ class Store:
         ]  # fmt: skip
         return [key for _, key in inboxes], args
 
-    def _call(self, name: str, args: list[Any], keys: Sequence[str] = ()) -> Any:
-        command = (_SHAS[name], 1 + len(keys), self.keys.prefix, *keys, *args)
-        try:
-            return self._ask(lambda: self.client.evalsha(*command))
-        except redis.exceptions.NoScriptError:
-            self.load_scripts()
-            return self._ask(lambda: self.client.evalsha(*command))
+    def _call(self, name: str, args: list[Any], keys: Sequence[str] = (), *, repeatable: bool = False) -> Any:
+        return self._run([self._command(name, args, keys)], repeatable=repeatable)[0]
 
-    def _call_all(
-        self, commands: list[tuple[str, list[Any]]], keys: list[list[str]] | None = None
-    ) -> list[Any]:
-        """Several scripts in one round trip; the ones that Redis has forgotten are loaded and run again."""
-        if not commands:
-            return []
-        keys = keys or [[] for _ in commands]
-        sent = [
-            (_SHAS[name], 1 + len(more), self.keys.prefix, *more, *args)
-            for (name, args), more in zip(commands, keys, strict=True)
-        ]
-        replies = self._run_all(sent)
+    def _command(self, name: str, args: list[Any], keys: Sequence[str] = ()) -> Command:
+        return (_SHAS[name], 1 + len(keys), self.keys.prefix, *keys, *args)
+
+    def _run(self, commands: Sequence[Command], *, repeatable: bool = False) -> list[Any]:
+        replies = self._ask(lambda: self._wire.run(commands, repeatable=repeatable))
+        return self._known(commands, replies)
+
+    def _known(self, commands: Sequence[Command], replies: list[Any]) -> list[Any]:
+        """The replies, once scripts that Redis has forgotten are loaded and run. Raises the first error."""
         forgotten = [
             i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)
         ]
         if forgotten:
             self.load_scripts()
-            for i, reply in zip(forgotten, self._run_all([sent[i] for i in forgotten]), strict=True):
+            again = self._ask(lambda: self._wire.run([commands[i] for i in forgotten]))
+            for i, reply in zip(forgotten, again, strict=True):
                 replies[i] = reply
         for reply in replies:
             if isinstance(reply, Exception):
                 _refuse_read_only(reply)
                 raise reply
         return replies
-
-    def _run_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        pipe = self.client.pipeline(transaction=False)
-        for command in commands:
-            pipe.evalsha(*command)
-        return list(self._ask(lambda: pipe.execute(raise_on_error=False)))
 
     @staticmethod
     def _ask(call: Callable[[], Any]) -> Any:
@@ -464,14 +479,14 @@ def _words(reply: list[bytes]) -> list[Word]:
     return [_word(word) for word in reply]
 
 
-def _claim(reply: list[Any]) -> Claim:
-    more, inbox, next_due, *jobs = reply
+def _claim(reply: bytes) -> Claim:
+    more, inbox, next_due, *jobs = reply.split(b"\0")
     return Claim(
         [
             Claimed(jobs[i].decode(), jobs[i + 1].decode(), jobs[i + 2], int(jobs[i + 3]))
             for i in range(0, len(jobs), 4)
         ],
-        more=bool(more),
-        inbox=bool(inbox),
+        more=more != b"0",
+        inbox=inbox != b"0",
         next_due_ms=int(next_due) if next_due != b"" else None,
     )

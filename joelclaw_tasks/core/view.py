@@ -160,7 +160,7 @@ class View:
         }
         for name in _NUMBERS:
             if name in job:
-                job[name] = int(job[name])
+                job[name] = int(float(job[name]))  # a rank has a fraction
         return job
 
     def _gates(

@@ -3,7 +3,8 @@
 -- Reply, for each job: ADMITTED | SCHEDULED | REFUSED | DUPLICATE | SUCCEEDED
 --@include keys
 --@include clock
-local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
+local now_ms, passed_ms = clock_ms(ARGV[1])
+local transitions_max = ARGV[2]
 --@include leave
 --@include spec
 local FINAL = { completed = true, cancelled = true, discarded = true }
@@ -21,11 +22,13 @@ local function admit_again(known, job, call)
 end
 
 local function admit(job, call)
-  redis.call("HSET", job_key(job.id), "queue", job.queue, "family", job.family, "handler", job.handler,
+  local rank = now_ms + tonumber(job.slack_ms) + passed_ms
+  if passed_ms > 0 then passed_ms = passed_ms + 0.001 end -- the next job of this call comes after it
+  redis.call("HSET", job_key(job.id), "state", "available", "rank", rank, "available_at", now_ms,
+    "queue", job.queue, "family", job.family, "handler", job.handler,
     "lane", job.lane, "gates", job.gates, "priority", job.priority, "slack_ms", job.slack_ms,
     "keep_ms", job.keep_ms, "claims", 0, "kills", 0, "retries", job.retries, "trace", job.trace,
     "admitted_at", now_ms, "payload", call.payload)
-  redis.call("SADD", queues_key, job.queue)
   local entry = { actor = call.actor, priority = job.priority }
   if call.refusal ~= "" then
     redis.call("HSET", job_key(job.id), "refused", 1)
@@ -38,7 +41,8 @@ local function admit(job, call)
     move_job(job, "admit", "scheduled", now_ms, entry)
     return "SCHEDULED"
   end
-  set_available(job, now_ms + tonumber(job.slack_ms), now_ms, true)
+  job.rank = rank
+  enqueue(job, true)
   move_job(job, "admit", "available", now_ms, entry)
   return "ADMITTED"
 end
@@ -46,7 +50,7 @@ end
 local words = {}
 for first = 3, #ARGV, STRIDE do
   local job, call = bind_job(first)
-  local known = read_job(job.id)
+  local known = redis.call("EXISTS", job_key(job.id)) == 1 and read_job(job.id)
   if known and FINAL[known.state] and job.keep_ms == "0" then
     -- A plain task may be sent again under its old id once it is over, as on stock Celery.
     if known.state == "discarded" then

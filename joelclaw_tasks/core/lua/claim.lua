@@ -1,8 +1,9 @@
 -- claim: available -> executing. Hands the best jobs of all given queues to one holder, under leases.
 -- KEYS after the prefix: lists of stock producers, each drained into the inbox of its queue.
 -- ARGV: now, transitions_max, max_kills, lease_ms, holder, most, queue count, queues, queue of each list.
--- Reply: {more ready (0|1), messages in the inboxes, ms until the next timer or "", then for each job:
--- tag, queue, payload, kills}
+-- Reply: one text, its parts between NUL bytes (a client parses one text faster than many values, and JSON
+-- has no NUL): more ready (0|1), messages in the inboxes, ms until the next timer or "", then for each job:
+-- tag, queue, payload, kills.
 --@include keys
 --@include drain
 --@include clock
@@ -11,6 +12,7 @@ local max_kills, lease_ms, holder, most = tonumber(ARGV[3]), tonumber(ARGV[4]), 
 local last_queue = 7 + tonumber(ARGV[7])
 --@include timers
 local PARKS_PER_CALL = 200
+JOB_FIELDS[#JOB_FIELDS + 1] = "payload"
 
 local function fill_inboxes()
   local waiting = 0
@@ -36,25 +38,27 @@ local function best_lane()
 end
 
 local function start(lane)
-  local id = redis.call("ZPOPMIN", lane_key(lane.name))[1]
+  local first = redis.call("ZRANGE", lane_key(lane.name), 0, 1, "WITHSCORES")
+  local id, next_rank = first[1], first[4]
+  redis.call("ZREM", lane_key(lane.name), id)
   local job = read_job(id)
   if not job then -- its hash was deleted by hand: nothing is left to run
     settle_lane(lane)
     return nil
   end
   take_gates(lane.gates, id, now_ms)
-  settle_lane(lane)
+  if next_rank then redis.call("ZADD", ready_key(lane.queue), next_rank, lane.name) else settle_lane(lane) end
   job.claims = tostring(tonumber(job.claims) + 1)
   redis.call("HSET", job_key(id), "state", "executing", "claims", job.claims, "holder", holder,
     "claimed_at", now_ms, "gates", lane.gates)
   redis.call("ZADD", leases_key(holder), now_ms, id)
   move_job(job, "claim", "executing", now_ms,
     { wait_ms = now_ms - tonumber(job.available_at), attempt = job.claims, holder = holder })
-  return tag_of(job), redis.call("HGET", job_key(id), "payload"), job.kills
+  return tag_of(job), job.payload, job.kills
 end
 
 -- First of all our own lease: a machine that slept must not expire what it still runs itself.
-redis.call("ZADD", timers_key, "XX", now_ms + lease_ms, "lease|" .. holder)
+redis.call("ZADD", timers_key, now_ms + lease_ms, "lease|" .. holder)
 local next_due_ms = fire_timers(now_ms, max_kills, lease_ms) or ""
 local waiting = #KEYS > 1 and fill_inboxes() or 0
 
@@ -78,7 +82,6 @@ while claimed < most and parks < PARKS_PER_CALL do
     end
   end
 end
-if claimed > 0 then redis.call("ZADD", timers_key, now_ms + lease_ms, "lease|" .. holder) end
 
 -- The baton: whoever claims leaves a token behind while more is ready, so workers wake one another. One on
 -- each queue, for there may be workers that serve only some of them.
@@ -88,4 +91,4 @@ for i = 8, last_queue do
     wake(ARGV[i])
   end
 end
-return reply
+return table.concat(reply, "\0")

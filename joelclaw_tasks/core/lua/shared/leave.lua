@@ -11,6 +11,7 @@ end
 local function set_waiting(job, state, due_ms, now_ms)
   redis.call("HSET", job_key(job.id), "state", state, "due_at", due_ms)
   redis.call("ZADD", timers_key, due_ms, "job|" .. job.id)
+  redis.call("SADD", queues_key, job.queue)
   -- An idle worker looks once a second; one that sleeps until a later timer must hear of an earlier one.
   if due_ms < now_ms + 2000 then wake(job.queue) end
 end
@@ -48,7 +49,6 @@ local function succeed(job, now_ms, entry)
       redis.call("HSET", key, name, value)
     end
   end
-  redis.call("SADD", queues_key, job.queue)
   local due_ms = tonumber(successor.due_ms)
   if due_ms > now_ms then
     entry.due_at = due_ms

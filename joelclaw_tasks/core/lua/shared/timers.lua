@@ -71,14 +71,15 @@ local ON_DUE = {
 -- Live workers call this at least every third of a lease. A longer silence means that Redis was away and
 -- nobody could renew: then no lease expires before its holder had time to come back.
 local function fire_timers(now_ms, max_kills, lease_ms)
-  local seen_at = tonumber(redis.call("GET", seen_at_key) or now_ms)
-  redis.call("SET", seen_at_key, now_ms)
+  local seen_at = tonumber(redis.call("SET", seen_at_key, now_ms, "GET") or now_ms)
   local was_away = now_ms - seen_at > lease_ms / 2
   if was_away then
     for _, holder in ipairs(redis.call("HKEYS", holders_key)) do
       redis.call("ZADD", timers_key, "XX", "GT", now_ms + lease_ms, "lease|" .. holder)
     end
   end
+  local first = redis.call("ZRANGE", timers_key, 0, 0, "WITHSCORES")[2]
+  if not first or tonumber(first) > now_ms then return first and tonumber(first) - now_ms end
   local due = redis.call("ZRANGEBYSCORE", timers_key, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, 100)
   for i = 1, #due, 2 do
     local kind, name = string.match(due[i], "^(%a+)|(.*)$")
