@@ -119,12 +119,13 @@ class Claim:
 
 
 class Settling:
-    """A `complete` and a `claim` on their way to Redis."""
+    """A `settle` on its way to Redis."""
 
-    def __init__(self, store: Store, commands: list[Command], completes: bool, sent: Sent) -> None:
+    def __init__(self, store: Store, command: Command, tags: int, claims: bool, sent: Sent) -> None:
         self._store = store
-        self._commands = commands
-        self._completes = completes
+        self._command = command
+        self._tags = tags
+        self._claims = claims
         self._sent = sent
 
     def fileno(self) -> int:
@@ -133,9 +134,11 @@ class Settling:
 
     def answer(self) -> tuple[list[Word], Claim]:
         """A word for each tag, and what was claimed. Waits; call it once. Raises CoreUnreachable."""
-        replies = self._store._known(self._commands, self._store._ask(self._sent.replies))
-        words = _words(replies.pop(0)) if self._completes else []
-        return words, _claim(replies[0]) if replies else Claim([])
+        [reply] = self._store._known([self._command], self._store._ask(self._sent.replies))
+        if not self._claims:
+            return _words(reply), Claim([])
+        parts = reply.split(b"\0")
+        return _words(parts[: self._tags]), _claim(parts[self._tags :])
 
 
 class Store:
@@ -212,7 +215,7 @@ class Store:
         reply is lost must not be repeated: call `held_by` and `release` what is not known.
         """
         keys, args = self._claim_args(queues, most, holder, inboxes)
-        return _claim(self._call("claim", args, keys))
+        return _claim(self._call("claim", args, keys).split(b"\0"))
 
     def settle(
         self,
@@ -234,13 +237,13 @@ class Store:
         inboxes: Sequence[tuple[str, str]] = (),
     ) -> Settling:
         """`settle`, without waiting for the answer."""
-        commands = []
-        if tags:
-            commands.append(self._command("complete", [*self._head(), *tags]))
-        if most:
+        if not most:
+            command = self._command("complete", [*self._head(), *tags])
+        else:
             keys, args = self._claim_args(queues, most, holder, inboxes)
-            commands.append(self._command("claim", args, keys))
-        return Settling(self, commands, bool(tags), self._ask(lambda: self._wire.send(commands)))
+            command = self._command("settle" if tags else "claim", [*args, *tags], keys)
+        sent = self._ask(lambda: self._wire.send([command]))
+        return Settling(self, command, len(tags), most > 0, sent)
 
     def complete(self, tags: Sequence[str]) -> list[Word]:
         """Executing -> completed. COMPLETED, RETRIED (it had a successor) or LEASE_LOST for each tag."""
@@ -479,8 +482,8 @@ def _words(reply: list[bytes]) -> list[Word]:
     return [_word(word) for word in reply]
 
 
-def _claim(reply: bytes) -> Claim:
-    more, inbox, next_due, *jobs = reply.split(b"\0")
+def _claim(parts: list[bytes]) -> Claim:
+    more, inbox, next_due, *jobs = parts
     return Claim(
         [
             Claimed(jobs[i].decode(), jobs[i + 1].decode(), jobs[i + 2], int(jobs[i + 3]))

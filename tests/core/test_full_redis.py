@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from redis.exceptions import ResponseError
 
 from joelclaw_tasks.core.states import Word
+from joelclaw_tasks.core.store import _refuse_read_only
 from joelclaw_tasks.errors import CoreReadOnly
 
 
@@ -73,17 +75,17 @@ def test_people_stay_in_control(full):
     assert "executing" == full.store.inspect("a")["state"]
 
 
-def test_a_replica_and_a_full_disk_are_named(core):
-    from redis.exceptions import ReadOnlyError, ResponseError
-
-    for error, reason in (
-        (ReadOnlyError("READONLY You can't write against a read only replica."), "it is a replica"),
-        (ResponseError("MISCONF Redis is configured to save RDB snapshots"), "it cannot save to its disk"),
-    ):
-
-        def fail(*_, error=error, **__):
-            raise error
-
-        core.store.client.evalsha = fail
-        with pytest.raises(CoreReadOnly, match=reason):
+def test_a_replica_is_named(core):
+    core.store.client.replicaof("127.0.0.1", 1)
+    try:
+        with pytest.raises(CoreReadOnly, match="it is a replica"):
             core.store.admit([core.job()])
+    finally:
+        core.store.client.replicaof("NO", "ONE")
+
+    assert 0 == core.store.snapshot()["total"]
+
+
+def test_a_disk_that_cannot_be_saved_to_is_named():
+    with pytest.raises(CoreReadOnly, match="it cannot save to its disk"):
+        _refuse_read_only(ResponseError("MISCONF Redis is configured to save RDB snapshots"))

@@ -32,6 +32,7 @@ local function admit(job, call)
   local entry = { actor = call.actor, priority = job.priority }
   if call.refusal ~= "" then
     redis.call("HSET", job_key(job.id), "refused", 1)
+    redis.call("SADD", queues_key, job.queue)
     bury(job, "admit", now_ms, call.refusal, entry)
     return "REFUSED"
   end

@@ -1,0 +1,88 @@
+-- claim_jobs: what `claim` does; ARGV as in claim.lua. It appends the parts of its answer to `reply`.
+--@include timers
+local max_kills, lease_ms, holder, most = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local last_queue = 7 + tonumber(ARGV[7])
+local PARKS_PER_CALL = 200
+JOB_FIELDS[#JOB_FIELDS + 1] = "payload"
+
+local function fill_inboxes()
+  local waiting = 0
+  for i = 2, #KEYS do
+    local inbox = inbox_key(ARGV[last_queue + i - 1])
+    for _ = 1, 100 do
+      if not redis.call("RPOPLPUSH", KEYS[i], inbox) then break end
+    end
+    waiting = waiting + redis.call("LLEN", inbox)
+  end
+  return waiting
+end
+
+local function best_lane()
+  local name, rank, queue
+  for i = 8, last_queue do
+    local head = redis.call("ZRANGE", ready_key(ARGV[i]), 0, 0, "WITHSCORES")
+    if head[1] and (not rank or tonumber(head[2]) < tonumber(rank)) then
+      name, rank, queue = head[1], head[2], ARGV[i]
+    end
+  end
+  return name, rank, queue
+end
+
+local function start(lane)
+  local first = redis.call("ZRANGE", lane_key(lane.name), 0, 1, "WITHSCORES")
+  local id, next_rank = first[1], first[4]
+  redis.call("ZREM", lane_key(lane.name), id)
+  local job = read_job(id)
+  if not job then -- its hash was deleted by hand: nothing is left to run
+    settle_lane(lane)
+    return nil
+  end
+  take_gates(lane.gates, id, now_ms)
+  if next_rank then redis.call("ZADD", ready_key(lane.queue), next_rank, lane.name) else settle_lane(lane) end
+  job.claims = tostring(tonumber(job.claims) + 1)
+  redis.call("HSET", job_key(id), "state", "executing", "claims", job.claims, "holder", holder,
+    "claimed_at", now_ms, "gates", lane.gates)
+  redis.call("ZADD", leases_key(holder), now_ms, id)
+  move_job(job, "claim", "executing", now_ms,
+    { wait_ms = now_ms - tonumber(job.available_at), attempt = job.claims, holder = holder })
+  return tag_of(job), job.payload, job.kills
+end
+
+local function claim_jobs(reply)
+  -- First of all our own lease: a machine that slept must not expire what it still runs itself.
+  redis.call("ZADD", timers_key, now_ms + lease_ms, "lease|" .. holder)
+  local next_due_ms = fire_timers(now_ms, max_kills, lease_ms) or ""
+  local waiting = #KEYS > 1 and fill_inboxes() or 0
+
+  local first = #reply + 1
+  reply[first], reply[first + 1], reply[first + 2] = 0, waiting, next_due_ms
+  local parks, claimed = 0, 0
+  while claimed < most and parks < PARKS_PER_CALL do
+    local name, rank, queue = best_lane()
+    if not name then break end
+    local lane = read_lane(name)
+    local gate = lane and first_shut_gate(lane)
+    if not lane then -- its meta was deleted by hand; the next job admitted to it brings it back
+      redis.call("ZREM", ready_key(queue), name)
+    elseif gate then
+      park(lane, rank, gate, now_ms)
+      parks = parks + 1
+    else
+      local tag, payload, kills = start(lane)
+      if tag then
+        for _, value in ipairs({ tag, lane.queue, payload, kills }) do reply[#reply + 1] = value end
+        claimed = claimed + 1
+      end
+    end
+  end
+
+  -- The baton: whoever claims leaves a token behind while more is ready, so workers wake one another. One on
+  -- each queue, for there may be workers that serve only some of them.
+  for i = 8, last_queue do
+    if redis.call("EXISTS", ready_key(ARGV[i])) == 1 then
+      reply[first] = 1
+      wake(ARGV[i])
+    end
+  end
+  return reply
+end
