@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from celery import Celery, Task
+from celery.bootsteps import StartStopStep
 from celery.signals import worker_init
 
 from joelclaw_tasks.admission import limits_of
@@ -16,6 +17,7 @@ from joelclaw_tasks.broker.install import install
 from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter, Receipt
+from joelclaw_tasks.errors import RegistryError, UnsafeRedis
 from joelclaw_tasks.fleet.redis_policy import require_safe
 from joelclaw_tasks.fleet.task import add_handler_task
 from joelclaw_tasks.handlers.world import World
@@ -53,11 +55,12 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
         return check.to_wire()
 
     @worker_init.connect(weak=False)
-    def prepare_worker(sender: Any = None, **_: Any) -> None:
+    def before_the_pool(sender: Any = None, **_: Any) -> None:
         if sender is not None and sender.app is app:
             start_tracing()
-            _prepare(settings, registry, fleet.store)
+            _import_handlers(registry)
 
+    app.steps["consumer"].add(_before_consuming(settings, registry, fleet))
     return app
 
 
@@ -91,11 +94,30 @@ class _Fleet:
         return Emitter(self._settings, self._registry, self.store).emit(name, data, **options)
 
 
-def _prepare(settings: Settings, registry: Registry, store: Store) -> None:
-    """Before a worker consumes: the server must keep what it accepts, and know the registry's limits."""
-    if settings.redis_url:
-        require_safe(settings.redis_url)
-    store.limit(limits_of(registry), actor="registry", reason=f"registry {registry.version[:12]}")
+def _import_handlers(registry: Registry) -> None:
+    """Once, before the pool forks: the first job of each process need not wait for it."""
+    faults = registry.check_targets()
+    if faults:
+        # Celery swallows exceptions of signal receivers, but not SystemExit.
+        raise SystemExit(f"joelclaw_tasks: {RegistryError(faults)}")
+
+
+def _before_consuming(settings: Settings, registry: Registry, fleet: _Fleet) -> type[StartStopStep]:
+    class Prepare(StartStopStep):
+        """With each new connection: the server must keep what it accepts, and know the registry's limits."""
+
+        requires = ("celery.worker.consumer.connection:Connection",)
+
+        def start(self, _consumer: Any) -> None:
+            try:
+                if settings.redis_url:
+                    require_safe(settings.redis_url)
+                reason = f"registry {registry.version[:12]}"
+                fleet.store.limit(limits_of(registry), actor="registry", reason=reason)
+            except UnsafeRedis as error:
+                raise SystemExit(f"joelclaw_tasks: {error}\n{error.fix}") from None
+
+    return Prepare
 
 
 @cache
