@@ -194,7 +194,8 @@ def test_unusual_names_are_kept_as_they_are_through_a_whole_life(core, name):
         "limit:x"), ("priority", 4), ("priority", -1), ("priority", "1"), ("priority", True),
         ("priority", None), ("slack_ms", -1), ("slack_ms", 1.5), ("due_ms", "soon"), ("due_ms",
         -1.0), ("keep_ms", "1d"), ("keep_ms", -1), ("retries", -1), ("retries", None), ("payload",
-        None), ("payload", {"a": 1}), ("trace", None), ("actor", 3), ("id", "x" * 1025),
+        None), ("payload", {"a": 1}), 
+        ("payload", "a\0b"), ("payload", b"a\0b"), ("trace", None), ("actor", 3), ("id", "x" * 1025),
     ],
 )  # fmt: skip
 def test_a_malformed_job_is_refused_before_anything_is_written(core, field, value):
@@ -202,3 +203,10 @@ def test_a_malformed_job_is_refused_before_anything_is_written(core, field, valu
         core.job(**{"id": "a", "lane": "l", field: value})
 
     assert {} == core.image()
+
+
+def test_a_message_in_another_encoding_is_kept_in_the_dead_letter_as_it_came(core):
+    payload = '{"task": "x"}'.encode("utf-16")
+    assert [Word.REFUSED] == core.store.admit([core.job("a", payload=payload, refusal="undecodable")])
+    assert payload == core.store.client.hget(core.key.job("a"), "payload")
+    core.text.hset(core.key.job("a"), "payload", "")  # the look at the end reads text

@@ -178,3 +178,5 @@ def test_a_due_time_far_in_the_future_is_kept(core):
     core.store.retry(core.job("a", lease_tag=tag, due_ms=far))
     core.store.complete([tag])
     assert abs(far - core.text.zscore(core.key.timers, "job|a")) < 10
+    core.store.expire(["w1"], reason="no lease is due before")
+    assert far - core.clock.now == core.claim().next_due_ms

@@ -50,8 +50,9 @@ def test_eight_workers_never_pass_a_gate_by_more_than_its_limit_and_finish_each_
     for start in range(0, JOBS, 500):  # while they work
         store.admit([
             Job(
-                id=f"j{n}", queue=f"q{'ab'[n % 2]}", family="f", handler="h", lane=f"q{'ab'[n % 2]}|h|{n % 40}",
-                payload="", gates=(GATE,) if n % 5 < 3 else (), priority=n % 4, slack_ms=n % 4 * 100,
+                id=f"j{n}", queue=f"q{'ab'[n % 2]}", family="f", handler="h", payload="",
+                lane=f"q{'ab'[n % 2]}|h|{n % 40}",
+                gates=(GATE,) if n % 5 < 3 else (), priority=n % 4, slack_ms=n % 4 * 100,
             )
             for n in range(start, start + 500)
         ])  # fmt: skip

@@ -1,23 +1,20 @@
 """What the core must do, in plain Python: written from the design, knows nothing of Redis or Lua.
 
-Where lanes have equal ranks, or jobs of a lane have, the order between them is free: `start` is
-told which job Redis chose and says whether it was allowed to.
+Between equal ranks the order is free: `start` is told which job Redis chose, and says whether it might.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from joelclaw_tasks.core.states import FINAL, State, Word
+from joelclaw_tasks.core.states import FINAL, WAITING, State, Word
 from joelclaw_tasks.core.store import Job
 
 
 @dataclass
-class Entry:
-    """One job: what was asked for, and where it is in its life."""
-
+class Entry:  # one job: what was asked for, and where it is in its life
     job: Job
     admitted_at: int
     state: State = State.AVAILABLE
@@ -30,9 +27,7 @@ class Entry:
 
 
 @dataclass
-class Reference:
-    """All jobs and gates. Times are epoch milliseconds."""
-
+class Reference:  # all jobs and gates; times are epoch milliseconds
     lease_ms: int
     max_kills: int
     jobs: dict[str, Entry] = field(default_factory=dict)
@@ -48,29 +43,24 @@ class Reference:
         entry = self.jobs.get(job.id)
         if entry and entry.state in FINAL and not job.keep_ms:
             entry = None
-        if entry and entry.state is State.EXECUTING and job.retries > entry.job.retries:
-            entry.successor = job
-            return Word.SUCCEEDED
         if entry:
-            return Word.DUPLICATE
-        self.jobs[job.id] = Entry(job, now)
-        return Word.SCHEDULED if self._begin(self.jobs[job.id], State.SCHEDULED, now) else Word.ADMITTED
+            successor = entry.state is State.EXECUTING and job.retries > entry.job.retries
+            entry.successor = job if successor else entry.successor
+            return Word.SUCCEEDED if successor else Word.DUPLICATE
+        entry = self.jobs[job.id] = Entry(job, now)
+        return Word.SCHEDULED if self._begin(entry, State.SCHEDULED, now) else Word.ADMITTED
 
     def _begin(self, entry: Entry, later: State, now: int) -> bool:
-        """Available, or waiting for its time; answers whether it waits."""
-        if entry.job.due_ms > now:
-            entry.state = later
-            return True
-        self._enter_lane(entry, now + entry.job.slack_ms, is_new=True)
-        return False
+        entry.state = later
+        if entry.job.due_ms <= now:
+            self._enter_lane(entry, now + entry.job.slack_ms, is_new=True)
+        return entry.state is later
 
     def _enter_lane(self, entry: Entry, rank: int, *, is_new: bool) -> None:
-        if is_new or not self.lane(entry.job.lane):
-            self.lane_gates[entry.job.lane] = entry.job.gates
+        lane = entry.job.lane
+        if is_new or not any(e.state is State.AVAILABLE and e.job.lane == lane for e in self.jobs.values()):
+            self.lane_gates[lane] = entry.job.gates
         entry.state, entry.rank = State.AVAILABLE, rank
-
-    def lane(self, name: str) -> list[Entry]:
-        return [e for e in self.jobs.values() if e.state is State.AVAILABLE and e.job.lane == name]
 
     def room(self, gate: str) -> float:
         if gate.startswith("pause:"):
@@ -78,25 +68,18 @@ class Reference:
         limit = self.limits.get(gate, self.limits.get(gate.partition("=")[0]))
         return float("inf") if limit is None else limit - sum(gate in e.held for e in self.jobs.values())
 
-    def startable(self, queues: Sequence[str]) -> dict[str, int]:
-        """Every job that may start now -> its rank: the first of each lane behind no shut gate."""
-        lanes: dict[str, list[Entry]] = {}
-        for entry in self.jobs.values():
-            if entry.state is State.AVAILABLE and entry.job.queue in queues:
-                lanes.setdefault(entry.job.lane, []).append(entry)
-        found = {}
-        for name, entries in lanes.items():
-            job = entries[0].job
-            pauses = (f"pause:queue/{job.queue}", f"pause:family/{job.family}", f"pause:handler/{job.handler}")
-            if all(self.room(gate) > 0 for gate in (*pauses, *self.lane_gates[name])):
-                best = min(e.rank for e in entries)
-                found.update({e.job.id: best for e in entries if e.rank == best})
-        return found
+    def startable(self, queues: Collection[str]) -> dict[str, int]:
+        available = [e for e in self.jobs.values() if e.state is State.AVAILABLE and e.job.queue in queues]
+        best = {e.job.lane: e.rank for e in sorted(available, key=lambda e: -e.rank)}
+        first = [e for e in available if e.rank == best[e.job.lane]]
+        return {e.job.id: e.rank for e in first if self._is_open(e.job)}
 
-    def start(self, id: str, queues: Sequence[str], holder: str, now: int) -> bool:
-        """A claim chose this job; answers whether it was one of the best."""
-        startable = self.startable(queues)
-        entry = self.jobs[id]
+    def _is_open(self, job: Job) -> bool:
+        names = (f"queue/{job.queue}", f"family/{job.family}", f"handler/{job.handler}")
+        return all(self.room(g) > 0 for g in (*[f"pause:{n}" for n in names], *self.lane_gates[job.lane]))
+
+    def start(self, id: str, queues: Collection[str], holder: str, now: int) -> bool:
+        startable, entry = self.startable(queues), self.jobs[id]
         entry.held = self.lane_gates[entry.job.lane]
         entry.state, entry.claims, entry.holder = State.EXECUTING, entry.claims + 1, holder
         self.expiries[holder] = now + self.lease_ms
@@ -104,12 +87,13 @@ class Reference:
 
     def leased(self, tag: str) -> Entry | None:
         id, admitted_at, claims = tag.rsplit("#", 2)
-        entry = self.jobs.get(id)
-        right = entry and (entry.state, entry.admitted_at, entry.claims) == (State.EXECUTING, int(admitted_at), int(claims))
-        return entry if right else None
+        same = (entry := self.jobs.get(id)) and (entry.admitted_at, entry.claims) == (
+            int(admitted_at),
+            int(claims),
+        )
+        return entry if entry and same and entry.state is State.EXECUTING else None
 
     def stop(self, entry: Entry, word: Word, now: int, *, killed: bool = False) -> Word:
-        """It stops executing: COMPLETED, DISCARDED or RELEASED, if it has no successor."""
         entry.held, entry.holder = (), ""
         if entry.successor:
             entry.successor.keep_ms = entry.job.keep_ms
@@ -117,8 +101,7 @@ class Reference:
             self._begin(entry, State.RETRYABLE, now)
             return Word.RETRIED
         entry.kills += killed
-        if killed and entry.kills >= self.max_kills:
-            word = Word.DISCARDED
+        word = Word.DISCARDED if killed and entry.kills >= self.max_kills else word
         if word is Word.RELEASED:
             self._enter_lane(entry, entry.rank, is_new=False)
         else:
@@ -127,43 +110,34 @@ class Reference:
 
     def end(self, entry: Entry, state: State) -> None:
         entry.state = state
-        self.finished[state] += state is not State.DISCARDED
-        if not entry.job.keep_ms and state is not State.DISCARDED:
-            del self.jobs[entry.job.id]
+        if state is not State.DISCARDED:
+            self.finished[state] += 1
+            self.jobs = {id: e for id, e in self.jobs.items() if e is not entry or entry.job.keep_ms}
 
     def cancel(self, id: str) -> Word:
-        entry = self.jobs.get(id)
-        if entry is None:
-            return Word.MISSING
-        if entry.state not in (State.AVAILABLE, State.SCHEDULED, State.RETRYABLE):
-            return Word.WRONG_STATE
+        if (entry := self.jobs.get(id)) is None or entry.state not in WAITING:
+            return Word.MISSING if entry is None else Word.WRONG_STATE
         self.end(entry, State.CANCELLED)
         return Word.CANCELLED
 
     def revive(self, id: str, now: int) -> Word:
-        entry = self.jobs.get(id)
-        if entry is None or entry.state is not State.DISCARDED:
+        if (entry := self.jobs.get(id)) is None or entry.state is not State.DISCARDED:
             return Word.MISSING if entry is None else Word.WRONG_STATE
         entry.kills = 0
         self._enter_lane(entry, now + entry.job.slack_ms, is_new=False)
         return Word.REVIVED
 
-    def expire(self, holders: Iterable[str], now: int) -> int:
-        taken = 0
-        for holder in holders:
-            self.expiries.pop(holder, None)
-            self.known.discard(holder)
-            for entry in [e for e in self.jobs.values() if e.holder == holder]:
-                self.stop(entry, Word.RELEASED, now, killed=True)
-                taken += 1
-        return taken
+    def expire(self, holders: Collection[str], now: int) -> int:
+        lost = [e for e in self.jobs.values() if e.holder and e.holder in holders]
+        self.expiries = {holder: due for holder, due in self.expiries.items() if holder not in holders}
+        self.known -= set(holders)
+        return len([self.stop(entry, Word.RELEASED, now, killed=True) for entry in lost])
 
     def look(self, holder: str, now: int, *, renews: bool = False) -> None:
         """Whoever claims or renews keeps its own leases first, then fires what is due."""
         if renews or holder in self.expiries:
             self.expiries[holder] = now + self.lease_ms
-        if renews:
-            self.known.add(holder)
+        self.known |= {holder} if renews else set()
         away, self.seen_at = self.seen_at is not None and now - self.seen_at > self.lease_ms / 2, now
         for other, due in self.expiries.items():
             if away and (other in self.known or due <= now):

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import redis
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.states import FINAL, State, Word
@@ -22,10 +30,16 @@ HOLDERS = ("w1", "w2", "w3")
 PAUSES = ("pause:family/fam1", "pause:handler/h1", "pause:handler/h4", "pause:queue/qa", "pause:queue/qb")
 LIMITS = ("limit:handler/h1", "limit:key/h3", "limit:key/h3=k1", "limit:resource/nas", "limit:resource/gpu")
 
+NAS = "limit:resource/nas"
+ENDS = (Word.COMPLETED, Word.COMPLETED, Word.RELEASED, Word.DISCARDED)
 ids = st.integers(0, 40).map("j{:02}".format)
 soon = st.sampled_from((0, 0, 1, 500, 3_000, 8_000))
 queues = st.sampled_from((("qa",), ("qb",), ("qa", "qb"), ("qb", "qa")))
-resources = st.sets(st.sampled_from(("limit:resource/nas", "limit:resource/gpu")))
+resources = st.sets(st.sampled_from((NAS, "limit:resource/gpu")))
+JOB_FIELDS = {
+    "handler": st.sampled_from(sorted(HANDLERS)), "key": st.sampled_from(("k1", "k2")),
+    "priority": st.integers(0, 3), "due_in": soon,
+}  # fmt: skip
 
 
 def gates_of(handler: str, key: str, more: set[str]) -> tuple[str, ...]:
@@ -46,41 +60,37 @@ class Machine(RuleBasedStateMachine):
         self.tags: list[str] = []
         self.kept_gates: dict[str, set[str]] = {}  # of a handler: the registry as it is now
 
-    def _job(self, id, handler, key, priority, due_in, keep, retries=0, tag="") -> Job:
+    def _job(self, id: str, handler: str, key: str, priority: int, due_in: int, **fields: Any) -> Job:
         family, queue = HANDLERS[handler]
-        gates = gates_of(handler, key, self.kept_gates.get(handler, set()))
-        lane = f"{queue}|{handler}|{key}"
+        fields.setdefault("gates", gates_of(handler, key, self.kept_gates.get(handler, set())))
         return Job(
-            id=id, queue=queue, family=family, handler=handler, lane=lane, payload=id, gates=gates, priority=priority,
-            slack_ms=SLACK_MS[priority], due_ms=self.now + due_in if due_in else 0, keep_ms=keep, retries=retries,
-            lease_tag=tag,
+            id=id, queue=queue, family=family, handler=handler, lane=f"{queue}|{handler}|{key}", payload=id,
+            priority=priority, slack_ms=SLACK_MS[priority], due_ms=due_in and self.now + due_in, **fields,
         )  # fmt: skip
 
     def _same(self, expected, actual) -> None:
         note(f"{actual}")
         assert expected == actual
 
-    job_fields = {
-        "handler": st.sampled_from(sorted(HANDLERS)), "key": st.sampled_from(("k1", "k2")),
-        "priority": st.integers(0, 3), "due_in": soon,
-    }  # fmt: skip
+    @initialize(
+        gates=st.lists(resources, min_size=4, max_size=4), limits=st.lists(st.integers(1, 2), min_size=5)
+    )
+    def begin(self, gates, limits):
+        self.kept_gates = {name: {NAS, *more} for name, more in zip(HANDLERS, gates, strict=True)}
+        for gate, most in zip(LIMITS, limits, strict=False):
+            self.limit(gate, most)
+        self.admit_to_many_lanes(0, [3, 2, 1, 0, 0, 1, 2, 3])
 
-    @initialize(gates=st.lists(resources, min_size=len(HANDLERS), max_size=len(HANDLERS)))
-    def begin(self, gates):
-        self.kept_gates = dict(zip(HANDLERS, gates, strict=True))
-        for gate in LIMITS:
-            self.limit(gate, 1)
-
-    @rule(ids=st.lists(ids, min_size=1, max_size=4), keep=st.sampled_from((0, 10**9)), **job_fields)
-    def admit(self, ids, handler, key, priority, due_in, keep):
-        jobs = [self._job(id, handler, key, priority, due_in, keep) for id in ids]
+    @rule(ids=st.lists(ids, min_size=1, max_size=4), keep=st.sampled_from((0, 10**9)), **JOB_FIELDS)
+    def admit(self, ids, keep, **fields):
+        jobs = [self._job(id, **fields, keep_ms=keep) for id in ids]
         self._same([self.model.admit(job, self.now) for job in jobs], self.store.admit(jobs))
 
     @rule(first=st.integers(0, 30), priorities=st.lists(st.integers(0, 3), min_size=3, max_size=8))
     def admit_to_many_lanes(self, first, priorities):
         for n, priority in enumerate(priorities):
-            handler, key = sorted(HANDLERS)[n % 4], f"k{1 + n // 4}"
-            self.admit([f"j{first + n:02}"], handler, key, priority, 0, 0)
+            fields = {"handler": sorted(HANDLERS)[n % 4], "key": f"k{1 + n // 4}", "due_in": 0}
+            self.admit([f"j{first + n:02}"], 0, priority=priority, **fields)
 
     @precondition(lambda self: self.model.startable(("qa", "qb")))
     @rule(queues=queues, most=st.integers(1, 5), holder=st.sampled_from(HOLDERS))
@@ -104,21 +114,29 @@ class Machine(RuleBasedStateMachine):
         left = self.model.startable(queues)
         assert len(claim.jobs) == most or not left, f"{left} could have started"
 
-    def _tag(self, data) -> str:
-        held = [tag for tag in self.tags if self.model.leased(tag)]
-        return data.draw(st.sampled_from(held)) if held and data.draw(st.integers(0, 3)) else data.draw(
-            st.sampled_from(self.tags)
-        )  # fmt: skip
+    def _draw(self, data, among: list[str]) -> str:
+        return data.draw(st.sampled_from(among))
 
-    @precondition(lambda self: self.tags)
-    @rule(data=st.data())
-    def complete_one(self, data):
-        self._stop(self._tag(data), Word.COMPLETED)
+    def _held(self) -> list[str]:
+        return [tag for tag in self.tags if self.model.leased(tag)]
 
-    @precondition(lambda self: self.tags)
-    @rule(data=st.data(), how=st.sampled_from((Word.COMPLETED, Word.RELEASED, Word.DISCARDED)), killed=st.booleans())
+    @precondition(lambda self: self._held())
+    @rule(data=st.data(), how=st.sampled_from(ENDS), killed=st.booleans())
     def stop(self, data, how, killed):
-        self._stop(self._tag(data), how, killed=killed)
+        self._stop(self._draw(data, self._held()), how, killed=killed)
+
+    @precondition(lambda self: self._held())
+    @rule(data=st.data())
+    def give_back(self, data):
+        self._stop(self._draw(data, self._held()), Word.RELEASED)
+
+    @precondition(lambda self: set(self.tags) - set(self._held()))
+    @rule(data=st.data(), how=st.sampled_from(ENDS))
+    def stop_after_the_lease_was_lost(self, data, how):
+        executing = {tag.split("#")[0] for tag in self._held()}
+        lost = sorted(set(self.tags) - set(self._held()))
+        again = [tag for tag in lost if tag.split("#")[0] in executing]
+        self._stop(self._draw(data, again or lost), how)
 
     def _stop(self, tag: str, how: Word, *, killed: bool = False) -> None:
         entry = self.model.leased(tag)
@@ -133,11 +151,11 @@ class Machine(RuleBasedStateMachine):
         self._same(expected, word)
 
     @precondition(lambda self: self.tags)
-    @rule(data=st.data(), retries=st.integers(1, 3), **job_fields)
-    def retry(self, data, handler, key, priority, due_in, retries):
-        tag = self._tag(data)
+    @rule(data=st.data(), retries=st.integers(1, 3), **JOB_FIELDS)
+    def retry(self, data, retries, **fields):
+        tag = self._draw(data, self._held() or self.tags)
+        successor = self._job(tag.split("#")[0], **fields, retries=retries, lease_tag=tag)
         entry = self.model.leased(tag)
-        successor = self._job(tag.split("#")[0], handler, key, priority, due_in, 0, retries, tag)
         if entry:
             entry.successor = successor
         self._same(Word.SUCCEEDED if entry else Word.LEASE_LOST, self.store.retry(successor))
@@ -145,7 +163,15 @@ class Machine(RuleBasedStateMachine):
     @rule(ids=st.lists(ids, min_size=1, max_size=6))
     def cancel_and_revive(self, ids):
         self._same([self.model.cancel(id) for id in ids], self.store.cancel(ids, actor="t", reason=""))
-        self._same([self.model.revive(id, self.now) for id in ids], self.store.revive(ids, actor="t", reason=""))
+        words = self.store.revive(ids, actor="t", reason="")
+        self._same([self.model.revive(id, self.now) for id in ids], words)
+
+    @precondition(lambda self: self.model.startable(("qa", "qb")))
+    @rule(data=st.data())
+    def cancel_what_would_be_next(self, data):
+        startable = self.model.startable(("qa", "qb"))
+        id = self._draw(data, sorted(startable))
+        self._same([self.model.cancel(id)], self.store.cancel([id], actor="t", reason=""))
 
     @rule(gate=st.sampled_from(PAUSES), ttl_ms=st.sampled_from((0, 1, 4_000)))
     def pause(self, gate, ttl_ms):
@@ -165,9 +191,10 @@ class Machine(RuleBasedStateMachine):
             self.model.limits[gate] = most
         self._same(int(changed), self.store.limit({gate: most}, actor="t", reason=""))
 
-    @rule(handler=st.sampled_from(sorted(HANDLERS)), more=resources)
-    def the_registry_changes(self, handler, more):
-        self.kept_gates[handler] = more
+    @rule(more=resources, id=ids, **JOB_FIELDS)
+    def the_registry_changes(self, more, id, **fields):
+        self.kept_gates[fields["handler"]] = more
+        self.admit([id], 0, **fields)
 
     @rule(holder=st.sampled_from(HOLDERS))
     def expire(self, holder):
@@ -187,7 +214,8 @@ class Machine(RuleBasedStateMachine):
     def everything_fits_together(self):
         structure = Structure(self.text, self.store.keys)
         assert [] == structure.faults()
-        expected = Counter(e.state.value for e in self.model.jobs.values() if e.state not in FINAL - {State.DISCARDED})
+        states = [entry.state for entry in self.model.jobs.values()]
+        expected = Counter(state.value for state in states if state not in FINAL - {State.DISCARDED})
         expected.update({state.value: n for state, n in self.model.finished.items()})
         counted: Counter[str] = Counter()
         for name, n in structure.counts.items():

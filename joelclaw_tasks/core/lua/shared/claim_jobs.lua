@@ -51,10 +51,12 @@ end
 local function claim_jobs(reply)
   -- First of all our own lease: a machine that slept must not expire what it still runs itself.
   redis.call("ZADD", timers_key, "XX", now_ms + lease_ms, "lease|" .. holder)
-  local next_due_ms = fire_timers(now_ms, max_kills, lease_ms) or ""
+  local next_due_ms = fire_timers(now_ms, max_kills, lease_ms)
   local waiting = #KEYS > 1 and fill_inboxes() or 0
 
   local first = #reply + 1
+  -- Lua itself would write a time after the year 5138 as 2.5e+14.
+  next_due_ms = next_due_ms and string.format("%.0f", math.ceil(next_due_ms)) or ""
   reply[first], reply[first + 1], reply[first + 2] = 0, waiting, next_due_ms
   local parks, claimed = 0, 0
   while claimed < most and parks < PARKS_PER_CALL do
