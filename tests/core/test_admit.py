@@ -194,7 +194,7 @@ def test_unusual_names_are_kept_as_they_are_through_a_whole_life(core, name):
         "limit:x"), ("priority", 4), ("priority", -1), ("priority", "1"), ("priority", True),
         ("priority", None), ("slack_ms", -1), ("slack_ms", 1.5), ("due_ms", "soon"), ("due_ms",
         -1.0), ("keep_ms", "1d"), ("keep_ms", -1), ("retries", -1), ("retries", None), ("payload",
-        None), ("payload", {"a": 1}), 
+        None), ("payload", {"a": 1}),
         ("payload", "a\0b"), ("payload", b"a\0b"), ("trace", None), ("actor", 3), ("id", "x" * 1025),
     ],
 )  # fmt: skip
