@@ -8,7 +8,8 @@ duplicate, which the core refuses by itself: no lock, no leader, nothing to fail
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
 
 from celery import beat
@@ -24,16 +25,57 @@ _TICK_NAMESPACE = uuid.UUID("4f6b8f9e-52a4-5c3e-8f0a-6a6f656c6a63")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REMEMBER_MS = 86_400_000
 _RETRY_S = 2.0
+#: 29 February on a given day of the week comes back after 28 years, or 40 over a century.
+_DAYS_AHEAD = 41 * 366
 
 
 def next_due(when: schedule, after: datetime) -> datetime:
     """The first due time later than `after` (both aware)."""
     if isinstance(when, crontab):
-        start, delta, _ = when.remaining_delta(after)
-        due: datetime = (start + delta).astimezone(UTC)
-        return due
+        return _next_of_crontab(when, after.astimezone(UTC))
     every: timedelta = when.run_every
     return _EPOCH + ((after - _EPOCH) // every + 1) * every
+
+
+def _next_of_crontab(when: crontab, after: datetime) -> datetime:
+    """Celery's own reckoning goes backwards in the hour that comes twice when clocks are put back.
+
+    An entry for every hour keeps its pace through a clock change. One for certain hours fires once: in
+    the first of two such hours, or an hour late where its hour is left out.
+    """
+    zone: tzinfo = when.tz
+    first = after.astimezone(zone).date()
+    for number in range(_DAYS_AHEAD):
+        date = first + timedelta(days=number)
+        if (
+            date.month in when.month_of_year
+            and date.day in when.day_of_month
+            and date.isoweekday() % 7 in when.day_of_week
+        ):
+            dues = (
+                _every_hour(when, date, zone, after) if len(when.hour) == 24 else _by_hour(when, date, zone)
+            )
+            due = min((due for due in dues if due > after), default=None)
+            if due is not None:
+                return due
+    raise ValueError(f"{when!r} is never due")
+
+
+def _every_hour(when: crontab, date: date, zone: tzinfo, after: datetime) -> Iterator[datetime]:
+    """The next due time later than `after` on a day, minute by minute as the clock on the wall shows them."""
+    midnight = datetime.combine(date, time.min, zone).astimezone(UTC)
+    moment = max(midnight, after.replace(second=0, microsecond=0) + timedelta(minutes=1))
+    while (local := moment.astimezone(zone)).date() == date:
+        if local.minute in when.minute:
+            yield moment
+            return
+        moment += timedelta(minutes=1)
+
+
+def _by_hour(when: crontab, date: date, zone: tzinfo) -> Iterator[datetime]:
+    for hour in when.hour:
+        for minute in when.minute:
+            yield datetime.combine(date, time(hour, minute), zone).astimezone(UTC)
 
 
 def last_due(when: schedule, since: datetime, until: datetime) -> datetime | None:

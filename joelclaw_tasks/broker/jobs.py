@@ -81,11 +81,16 @@ def due_ms(eta: object) -> int:
 
 def current_tag(job_id: str) -> str:
     """The delivery tag under which this very task runs now in this thread, or an empty string."""
-    state = sys.modules.get("celery._state")
-    task = state.get_current_task() if state else None
+    task = current_task()
     if task is None or task.request.id != job_id:
         return ""
     return str(getattr(task.request, TAG_HEADER, "") or "")
+
+
+def current_task() -> Any:
+    """The Celery task that runs in this thread, or None."""
+    state = sys.modules.get("celery._state")
+    return state.get_current_task() if state else None
 
 
 def _number(value: object) -> int:

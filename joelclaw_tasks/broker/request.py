@@ -8,6 +8,7 @@ from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
 from celery.worker.request import Request as CeleryRequest
 
+from joelclaw_tasks.broker.delivery import describe
 from joelclaw_tasks.broker.running import may_start
 
 
@@ -37,4 +38,4 @@ class Request(CeleryRequest):
 def _describe(error: BaseException) -> str:
     if isinstance(error, Reject):
         return f"Reject: {error.reason}"[:2000]
-    return f"{type(error).__name__}: {error}"[:2000]
+    return describe(error)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from joelclaw_tasks.admission import admission_of
-from joelclaw_tasks.broker.jobs import SPEC_PROPERTY
+from joelclaw_tasks.broker.jobs import SPEC_PROPERTY, current_task
 from joelclaw_tasks.core.event import Event
 from joelclaw_tasks.core.rank import from_celery
 from joelclaw_tasks.registry import Registry
@@ -49,6 +49,9 @@ class PriorityRouter:
         """Celery's router protocol: options that the caller did not set himself."""
         celery_priority = options.get("priority")
         chosen = None if celery_priority is None else from_celery(celery_priority)
+        retried = _retry_priority(name, options)
+        if retried is not None:
+            chosen = retried
         if name not in self._families:
             default = self._settings.default_priority
             return {SPEC_PROPERTY: {"priority": default if chosen is None else chosen}}
@@ -61,6 +64,19 @@ class PriorityRouter:
         if not _is_envelope(args):
             admission["keep_ms"] = 0  # a plain call: its id may be used again, as on stock Celery
         return {"queue": handler.queue, SPEC_PROPERTY: admission}
+
+
+def _retry_priority(name: str, options: Mapping[str, Any]) -> int | None:
+    """With which priority a task was admitted that now retries, or None when this call is no retry.
+
+    Celery hands on the priority of the message, which is 0 where nobody chose one.
+    """
+    task = current_task()
+    # Of all calls only that of a retry names the origin of the first call.
+    if task is None or task.name != name or "origin" not in options:
+        return None
+    priority = ((task.request.properties or {}).get(SPEC_PROPERTY) or {}).get("priority")
+    return priority if isinstance(priority, int) else None
 
 
 def _is_envelope(args: Sequence[Any]) -> bool:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import select
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Empty
@@ -26,6 +27,7 @@ from kombu.utils.eventio import READ
 from kombu.utils.json import dumps, loads
 
 from joelclaw_tasks.broker.alarm import Alarm
+from joelclaw_tasks.broker.delivery import Delivery, describe
 from joelclaw_tasks.broker.holder import Exchange, Holder, holder_for
 from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of, undecodable_job
 from joelclaw_tasks.broker.running import give_back
@@ -167,6 +169,7 @@ class Channel(stock.Channel):
     """A kombu channel whose task messages go through the admission core."""
 
     QoS = QoS
+    Message = Delivery
 
     key_prefix = "{jc}:"
     lease_ms = 15_000
@@ -361,10 +364,30 @@ class Channel(stock.Channel):
         for position, job in enumerate(jobs):
             try:
                 self.connection._deliver(_message_of(job), job.queue)
+            except Exception as error:  # see _refuse
+                if not self._refuse(job, error):
+                    self.holder.release(
+                        [other.tag for other in jobs[position + 1 :]], reason="delivery failed"
+                    )
+                    raise
             except BaseException:
                 rest = [other.tag for other in jobs[position + 1 :]]
                 self.holder.release(rest, reason="delivery failed")
                 raise
+
+    def _refuse(self, job: Claimed, error: Exception) -> bool:
+        """A message that a worker chokes on must not stop it, nor the next worker after it."""
+        if "celery.worker.consumer" not in sys.modules:
+            return False  # a consumer with callbacks of its own hears of their errors
+        delivery = self.qos._delivered.get(job.tag)
+        settled = not self.holder.owns(job.tag) or getattr(delivery, "started", False)
+        if settled or isinstance(error, (OSError, redis.RedisError, CoreUnreachable, MemoryError)):
+            return False
+        logger.error("could not deliver a job of queue %s: %s", job.queue, describe(error), exc_info=error)
+        self.holder.discard(job.tag, f"could not be delivered: {describe(error)}")
+        if delivery is not None:
+            self.qos._forget(job.tag)
+        return True
 
     @property
     def holder(self) -> Holder:

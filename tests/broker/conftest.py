@@ -12,9 +12,9 @@ import redis
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from workers import POOLS, Site  # noqa: E402  # found beside this file, as by the workers themselves
+from workers import POOLS, Site  # found beside this file, as by the workers themselves
 
-from tests.conftest import free_port, start_redis  # noqa: E402
+from tests.conftest import free_port, start_redis
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ def make_app(broker_url: str, *, installed: bool, **settings) -> Celery:
         app.conf.update(task_acks_late=True, worker_prefetch_multiplier=1)
     app.conf.update(settings)
     for name, (function, options) in tasks.items():
-        app.task(name=name, **options)(function)
+        app.task(**{"name": name, **options})(function)
     return app
 
 
@@ -190,6 +190,24 @@ def exits(self: Task, key, times):
     return run
 
 
+@task(name="mail.send", bind=True, max_retries=3)
+def send_mail(self: Task, event, failures=0):
+    """A handler's task, for the tests of the router."""
+    effects().rpush("mail", event["data"]["to"])
+    if self.request.retries < failures:
+        raise self.retry(countdown=60)
+
+
+def add_router(app: Celery, registry_dir: str) -> None:
+    from pathlib import Path
+
+    from joelclaw_tasks.broker.router import PriorityRouter
+    from joelclaw_tasks.registry import Registry
+    from joelclaw_tasks.settings import Settings
+
+    app.conf.task_routes = (PriorityRouter(Settings.load({}), Registry.load(Path(registry_dir))),)
+
+
 if "STRANGER_BROKER" in os.environ:
     app = make_app(
         os.environ["STRANGER_BROKER"],
@@ -197,3 +215,5 @@ if "STRANGER_BROKER" in os.environ:
         **json.loads(os.environ.get("STRANGER_SETTINGS", "{}")),
     )
     app.set_default()
+    if "STRANGER_REGISTRY" in os.environ:
+        add_router(app, os.environ["STRANGER_REGISTRY"])

@@ -127,7 +127,8 @@ def test_events_tell_of_each_step_of_a_task(site: Site):
         )
         good, bad = site.add.delay(1, 2), site.fail.delay("x")
         wait_until(
-            lambda: ("task-succeeded", good.id) in seen and ("task-failed", bad.id) in seen, "both are told of"
+            lambda: ("task-succeeded", good.id) in seen and ("task-failed", bad.id) in seen,
+            "both are told of",
         )
     finally:
         done.set()

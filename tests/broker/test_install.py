@@ -132,6 +132,14 @@ def test_what_cannot_be_read_is_in_the_dead_letter_and_the_queue_keeps_moving(ow
     assert worker.process.poll() is None
 
 
+@pytest.mark.parametrize("serializer", ["pickle", "yaml"])
+def test_a_call_in_a_format_that_the_worker_does_not_accept_is_in_the_dead_letter(own: Site, serializer: str):
+    own.start("threads").wait_ready()
+    result = own.add.apply_async((1, 2), serializer=serializer)
+    assert "ContentDisallowed" in own.wait_dead(result.id)["error"]
+    assert 3 == own.add.delay(1, 2).get(timeout=10)
+
+
 def test_taken_away_again_after_a_drain_nothing_is_lost(own: Site, stock: Celery):
     """The way out: producers stop, the queue drains, everything goes on with stock transport."""
     ours = own.start("threads").wait_ready()

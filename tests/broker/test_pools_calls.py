@@ -209,11 +209,10 @@ def test_a_queued_task_that_is_revoked_does_not_run(site: Site):
     site.wait_gone(queued.id)
 
 
-@pytest.mark.xfail(strict=True, reason="the transport does not know why a message was rejected")
 def test_an_unknown_task_is_in_the_dead_letter_with_the_reason(site: Site):
     result = site.app.send_task("stranger.nobody_knows_me", (1,))
     dead = site.wait_dead(result.id)
-    assert "stranger.nobody_knows_me" in dead["error"]
+    assert "unknown task: this worker has no task 'stranger.nobody_knows_me'" == dead["error"]
     assert 3 == site.add.delay(1, 2).get(timeout=10)
 
 

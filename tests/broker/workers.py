@@ -88,7 +88,7 @@ class Worker:
             pytest.fail(f"the {self.pool} worker did not end:\n{self.log[-3000:]}")
 
     def kill(self) -> None:
-        """kill -9, its pool processes included."""
+        """SIGKILL, to its pool processes too."""
         try:
             family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(True)]
         except psutil.NoSuchProcess:
@@ -137,9 +137,7 @@ class Site:
     def wait_reachable(self, worker: Worker) -> None:
         """The worker hears remote control, which a green worker does a little after it is ready."""
         control = self.app.control
-        wait_until(
-            lambda: control.ping(destination=[worker.name], timeout=0.5), f"{worker.name} answers", 20
-        )
+        wait_until(lambda: control.ping(destination=[worker.name], timeout=0.5), f"{worker.name} answers", 20)
 
     def states(self) -> dict[str, int]:
         """Jobs by state, zeros and finished left out."""
