@@ -29,6 +29,7 @@ _SOURCES = {name: load_source(name) for name in script_names()}
 _SHAS = {name: hashlib.sha1(source.encode()).hexdigest() for name, source in _SOURCES.items()}  # noqa: S324
 _WORDS = {word.encode(): word for word in Word}
 _NAME = re.compile("[^\x00-\x1f\x7f]{1,1024}")
+_NAMES = re.compile("[^\x00-\x1f\x7f]{1,1024}(?:\n[^\x00-\x1f\x7f]{1,1024}){4}")
 _LIMIT_GATE = re.compile("limit:[^\x00-\x1f\x7f]{1,1200}")
 _PAUSE_GATE = re.compile("pause:(?:family|handler|queue)/[^\x00-\x1f\x7f]{1,1024}")
 
@@ -66,6 +67,23 @@ class Job:
 
     def __post_init__(self) -> None:
         """Raise InvalidJob for values that a script could not handle: it must never stop half way."""
+        names = (self.id, self.queue, self.family, self.lane, self.handler or "none")
+        numbers = (self.slack_ms, self.keep_ms, self.retries)
+        payload: object = self.payload
+        if not (
+            set(map(type, names)) == {str}
+            and _NAMES.fullmatch("\n".join(names))
+            and set(map(type, (*numbers, self.priority, self.due_ms))) == {int}
+            and min(numbers) >= 0
+            and 0 <= self.priority <= 3
+            and not self.gates
+            and isinstance(payload, str | bytes)
+            and set(map(type, (self.lease_tag, self.actor, self.trace, self.refusal))) == {str}
+        ):
+            self._check_each()
+
+    def _check_each(self) -> None:
+        """What __post_init__ checks at once, one by one: to name the fault."""
         for name in ("id", "queue", "family", "lane", "handler"):
             value = getattr(self, name)
             if value == "" and name == "handler":

@@ -116,11 +116,19 @@ class Wire:
 
 
 def _pack(commands: Sequence[Command]) -> bytes:
-    """The commands in the Redis serialization protocol."""
+    """The commands in the Redis serialization protocol. Text is encoded once, at the end."""
     parts: list[bytes] = []
+    text: list[str] = []
     for command in commands:
-        parts.append(b"*%d\r\n$7\r\nEVALSHA\r\n" % (len(command) + 1))
+        text.append(f"*{len(command) + 1}\r\n$7\r\nEVALSHA\r\n")
         for argument in command:
-            data = argument if isinstance(argument, bytes) else str(argument).encode()
-            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+            if isinstance(argument, bytes):
+                text.append(f"${len(argument)}\r\n")
+                parts += ["".join(text).encode(), argument]
+                text = ["\r\n"]
+            else:
+                data = argument if isinstance(argument, str) else str(argument)
+                size = len(data) if data.isascii() else len(data.encode())
+                text.append(f"${size}\r\n{data}\r\n")
+    parts.append("".join(text).encode())
     return b"".join(parts)
