@@ -23,16 +23,21 @@ def admission_of(
         value = registry.key_value(key, event)
         if value is not None:
             gates.append(f"{gate}={value}")
-            lane.append(value)
+        lane.append("-" if value is None else f"={value}")
     gates.extend(f"limit:resource/{name}" for name in handler.resources)
     return {
         "family": event.family,
         "handler": handler.name,
-        "lane": "|".join(lane),
+        "lane": lane_name(*lane),
         "gates": gates,
         "priority": priority,
         "keep_ms": keep_ms,
     }
+
+
+def lane_name(*parts: str) -> str:
+    """One name of several parts; different parts never give the same name."""
+    return "|".join(part.replace("%", "%25").replace("|", "%7C") for part in parts)
 
 
 def limits_of(registry: Registry) -> dict[str, int | None]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from opentelemetry import propagate, trace
 
-from joelclaw_tasks.admission import admission_of
+from joelclaw_tasks.admission import admission_of, lane_name
 from joelclaw_tasks.core.event import Event
 from joelclaw_tasks.core.rank import parse_priority
 from joelclaw_tasks.core.spec import HandlerSpec
@@ -192,7 +192,7 @@ class Emitter:
             queue=handler.queue,
             family=event.family,
             handler=handler.name,
-            lane=f"{handler.queue}|{handler.name}|{admission['lane']}",
+            lane=lane_name(handler.queue, handler.name, admission["lane"]),
             gates=tuple(admission["gates"]),
             priority=priority,
             slack_ms=self._settings.slack_ms[priority],

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from joelclaw_tasks.admission import lane_name
 from joelclaw_tasks.core.rank import from_celery
 from joelclaw_tasks.core.store import Job
 
@@ -40,7 +41,7 @@ def job_of(queue: str, message: Mapping[str, Any], payload: str | bytes, slack_m
         queue=queue,
         family=spec.get("family", name),
         handler=handler,
-        lane=f"{queue}|{handler}|{spec.get('lane', '')}",
+        lane=lane_name(queue, handler, spec.get("lane", "")),
         payload=payload,
         gates=tuple(spec.get("gates", ())),
         priority=priority,
@@ -60,7 +61,7 @@ def undecodable_job(queue: str, payload: bytes, reason: str) -> Job:
         queue=queue,
         family="undecodable",
         handler="undecodable",
-        lane=f"{queue}|undecodable|",
+        lane=lane_name(queue, "undecodable", ""),
         payload=payload,
         refusal=reason,
     )

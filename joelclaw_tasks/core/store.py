@@ -77,7 +77,8 @@ class Job:
             and min(numbers) >= 0
             and 0 <= self.priority <= 3
             and not self.gates
-            and isinstance(payload, str | bytes)
+            and type(payload) is str
+            and "\0" not in payload
             and set(map(type, (self.lease_tag, self.actor, self.trace, self.refusal))) == {str}
         ):
             self._check_each()

@@ -80,7 +80,7 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
 
     def start(self, id: str, queues: Collection[str], holder: str, now: int) -> bool:
         startable, entry = self.startable(queues), self.jobs[id]
-        entry.held = self.lane_gates[entry.job.lane]
+        entry.held = entry.job.gates = self.lane_gates[entry.job.lane]  # it comes back with what it took
         entry.state, entry.claims, entry.holder = State.EXECUTING, entry.claims + 1, holder
         self.expiries[holder] = now + self.lease_ms
         return startable.get(id) == min(startable.values(), default=None)

@@ -5,7 +5,7 @@
 --@include clock
 local now_ms, passed_ms = clock_ms(ARGV[1])
 local transitions_max = ARGV[2]
---@include leave
+--@include enter
 --@include spec
 local FINAL = { completed = true, cancelled = true, discarded = true }
 

@@ -1,0 +1,30 @@
+-- enter: how a job comes to wait: in its lane, for a clock, or in the dead letter.
+--@include job
+--@include lanes
+local function set_available(job, rank, now_ms, is_new)
+  job.rank = rank
+  redis.call("HSET", job_key(job.id), "state", "available", "rank", rank, "available_at", now_ms)
+  enqueue(job, is_new)
+end
+
+-- Waits for a clock. The rank is set when the time comes.
+local function set_waiting(job, state, due_ms, now_ms)
+  redis.call("HSET", job_key(job.id), "state", state, "due_at", due_ms)
+  redis.call("ZADD", timers_key, due_ms, "job|" .. job.id)
+  redis.call("SADD", queues_key, job.queue)
+  -- An idle worker looks once a second; one that sleeps until a later timer must hear of an earlier one.
+  if due_ms < now_ms + 2000 then wake(job.queue) end
+end
+
+-- The first `most` bytes of a text, cut between two characters.
+local function shortened(text, most)
+  if #text <= most then return text end
+  return (string.gsub(string.sub(text, 1, most), "[\192-\255][\128-\191]*$", ""))
+end
+
+local function bury(job, verb, now_ms, reason, entry)
+  redis.call("HSET", job_key(job.id), "state", "discarded", "error", reason, "discarded_at", now_ms)
+  redis.call("ZADD", dead_key, now_ms, job.id)
+  entry.reason = shortened(reason, 200)
+  move_job(job, verb, "discarded", now_ms, entry)
+end
