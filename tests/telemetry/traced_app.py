@@ -74,7 +74,9 @@ def publish(what: str) -> None:
     if what == "emit":
         Emitter(settings, registry, Store.connect(settings)).emit("thing/happened", {"n": 1})
     elif what == "delay":
-        app.tasks["thing.handle"].delay({"id": "e", "name": "thing/happened", "source": "test", "at_ms": 1, "data": {"n": 1}})
+        app.tasks["thing.handle"].delay(
+            {"id": "e", "name": "thing/happened", "source": "test", "at_ms": 1, "data": {"n": 1}}
+        )
     elif what == "retry":
         retries.delay(1)
     elif what == "nested":
