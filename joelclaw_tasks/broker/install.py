@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery, signals
 
@@ -14,51 +17,97 @@ REQUIRED: dict[str, tuple[Any, str]] = {
     "task_acks_late": (True, "a job is finished when its task is, not when it starts"),
     "task_reject_on_worker_lost": (True, "a job whose process died must run again"),
     "task_acks_on_failure": (False, "a failed job belongs in the dead letter, not in the bin"),
+    "task_acks_on_timeout": (
+        True,
+        "a job that ran too long belongs in the dead letter, not back in its queue",
+    ),
     "worker_prefetch_multiplier": (1, "a job reserved behind a busy process could start elsewhere now"),
     "task_serializer": ("json", "only JSON is read: a pickled message could run code"),
     "accept_content": (["json"], "only JSON is read: a pickled message could run code"),
 }
+_INSTALLED = "_joelclaw_installed"
 
 
 def install(app: Celery) -> Celery:
     """Turn the admission layer on: set the transport and the settings that it needs.
 
-    The broker URL stays as it is (redis://, rediss:// or redis+socket://). To take it away again,
-    let the workers drain the queues and remove this call. Raises SettingsError when the app
-    serialises with something other than JSON.
+    Call it after the app's own configuration. The broker URL stays as it is (redis:// or
+    rediss://, for which certificates are checked unless `broker_use_ssl` says otherwise). To take it
+    away again, let the workers drain the queues and remove this call. Raises SettingsError when the
+    app serialises with something other than JSON, or for a broker URL that cannot work.
     """
     if app.conf.task_serializer != "json":
         raise SettingsError(
             f"task_serializer is {app.conf.task_serializer!r}; the admission layer reads JSON only",
             fix="Set task_serializer to 'json', or keep this app on another broker.",
         )
+    if _needs_tls_options(app):
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    for fault in _url_faults(app):
+        raise SettingsError(fault, fix="Give a broker_url of the form redis://… or rediss://….")
     app.conf.update({name: value for name, (value, _) in REQUIRED.items()})
-    app.conf.update(broker_transport=TRANSPORT, task_acks_on_timeout=True)
+    app.conf.update(broker_transport=TRANSPORT)
     app.conf.setdefault("broker_connection_retry_on_startup", True)
     app.Task.Request = "joelclaw_tasks.broker.request:Request"
+    setattr(app, _INSTALLED, True)
     return app
 
 
 def faults(app: Celery) -> list[str]:
     """What keeps this app from running on the admission layer, one sentence each."""
-    return [
+    if app.conf.get("broker_transport") != TRANSPORT:
+        return ["install(app) was called before the app's configuration was loaded, which undid it"]
+    found = [
         f"{name} must be {value!r}, not {app.conf.get(name)!r}: {why}"
         for name, (value, why) in REQUIRED.items()
-        if (set(app.conf.get(name)) - {"application/json"} != set(value) if isinstance(value, list)
-            else app.conf.get(name) != value)
-    ]  # fmt: skip
+        if not _is(app.conf.get(name), value)
+    ]
+    if app.conf.broker_transport_options.get("ack_emulation") is False:
+        found.append("broker_transport_options may not turn ack_emulation off: a lease ends with an ack")
+    return found + list(_url_faults(app))
+
+
+def _is(actual: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        return set(actual or ()) - {"application/json"} == set(wanted)
+    return bool(actual == wanted)
+
+
+def _urls(app: Celery) -> list[str]:
+    urls = app.conf.broker_url or ""
+    return [url for part in ([urls] if isinstance(urls, str) else urls) for url in part.split(";")]
+
+
+def _url_faults(app: Celery) -> Iterator[str]:
+    for url in _urls(app):
+        scheme = urlsplit(url).scheme
+        if "+" in scheme:
+            yield f"kombu ignores broker_transport for a {scheme}:// broker_url: use redis:// over TCP"
+        elif scheme == "sentinel":
+            yield "a sentinel:// broker_url is not supported yet"
+    if _needs_tls_options(app):
+        yield "broker_use_ssl must be set for a rediss:// broker_url, or nothing is encrypted"
+
+
+def _needs_tls_options(app: Celery) -> bool:
+    return not app.conf.broker_use_ssl and any(
+        url.startswith("rediss://") and "ssl_cert_reqs" not in url for url in _urls(app)
+    )
 
 
 @signals.celeryd_init.connect(weak=False)
 def check_at_start(conf: Any = None, instance: Any = None, **_: Any) -> None:
     """Refuse to start a worker whose settings would lose or repeat work."""
-    if conf is None or conf.get("broker_transport") != TRANSPORT:
+    app = getattr(instance, "app", None)
+    if app is None or (
+        not getattr(app, _INSTALLED, False) and (conf is None or conf.get("broker_transport") != TRANSPORT)
+    ):
         return
-    found = faults(instance.app)
+    found = faults(app)
     if found:
         listing = "\n".join(f"  - {fault}" for fault in found)
         # Celery swallows exceptions of signal receivers, but not SystemExit.
         raise SystemExit(
             f"joelclaw_tasks: these Celery settings would lose or repeat work:\n{listing}\n"
-            "Call joelclaw_tasks.install(app), which sets them."
+            "Call joelclaw_tasks.install(app), after the app's configuration: it sets them."
         )

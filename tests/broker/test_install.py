@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -40,11 +41,44 @@ def test_install_refuses_an_app_that_pickles():
 
 
 @pytest.mark.parametrize(
+    "url", ["redis+socket:///tmp/redis.sock", "sentinel://127.0.0.1:1;sentinel://127.0.0.1:2"]
+)
+def test_install_refuses_a_broker_url_that_would_leave_the_app_on_another_transport(url: str):
+    app = Celery("plain", broker=url, set_as_current=False)
+    with pytest.raises(SettingsError, match=r"redis\+socket|sentinel"):
+        joelclaw_tasks.install(app)
+    assert not app.conf.broker_transport
+
+
+def test_a_tls_url_is_never_left_without_encryption():
+    app = joelclaw_tasks.install(Celery("plain", broker="rediss://127.0.0.1:1/0", set_as_current=False))
+    assert {"ssl_cert_reqs": ssl.CERT_REQUIRED} == app.conf.broker_use_ssl
+    assert app.connection_for_write().ssl
+    app.conf.broker_use_ssl = False
+    assert ["broker_use_ssl must be set for a rediss:// broker_url, or nothing is encrypted"] == faults(app)
+
+
+def test_a_configuration_that_undoes_install_is_named():
+    app = joelclaw_tasks.install(Celery("plain", set_as_current=False))
+    app.config_from_object({"broker_url": "redis://127.0.0.1:1/0"}, force=True)
+    (fault,) = faults(app)
+    assert "before the app's configuration" in fault
+
+
+def test_acks_cannot_be_turned_off():
+    app = joelclaw_tasks.install(Celery("plain", set_as_current=False))
+    app.conf.broker_transport_options = {"ack_emulation": False}
+    (fault,) = faults(app)
+    assert "ack_emulation" in fault
+
+
+@pytest.mark.parametrize(
     ("setting", "value"),
     [
         ("task_acks_late", False),
         ("task_reject_on_worker_lost", False),
         ("task_acks_on_failure", True),
+        ("task_acks_on_timeout", False),
         ("worker_prefetch_multiplier", 4),
         ("accept_content", ["json", "pickle"]),
     ],
@@ -84,6 +118,24 @@ def test_messages_of_stock_producers_keep_their_priority(own: Site, stock: Celer
     # The first read takes what is there one list after another; then rank decides.
     assert "0" == own.effects("order")[0]
     assert ["0", "3", "6", "9"] == own.effects("order")
+
+
+def test_messages_of_stock_producers_start_in_the_order_in_which_they_were_sent(own: Site, stock: Celery):
+    for number in range(60):
+        stock.tasks["note"].delay("order", number)
+    own.start("solo").wait_ready()
+    wait_until(lambda: 60 == len(own.effects("order")), "all ran")
+    assert list(map(str, range(60))) == own.effects("order")
+
+
+def test_several_workers_adopt_a_backlog_of_stock_messages_and_run_each_once(own: Site, stock: Celery):
+    for number in range(600):
+        stock.tasks["note"].delay("effects", number)
+    for worker in [own.start(pool) for pool in ("threads", "threads", "solo")]:
+        worker.wait_ready()
+    wait_until(lambda: 600 <= len(own.effects("effects")), "all ran", 20)
+    own.wait_idle()
+    assert sorted(map(str, range(600))) == sorted(own.effects("effects"))
 
 
 def test_a_stock_producer_is_served_while_the_worker_runs(own: Site, stock: Celery):
