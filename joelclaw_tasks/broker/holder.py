@@ -35,6 +35,7 @@ class Holder:
         self.store = store
         self._held: set[str] = set()
         self._finished: deque[str] = deque()
+        self._owed: deque[Callable[[], list[Word]]] = deque()  # what Redis could not be told
         self._guard = threading.Lock()
         self._uncertain = False  # a claim may have leased jobs that nobody here knows
         self._under_way = 0  # exchanges whose answer is not read yet
@@ -47,7 +48,7 @@ class Holder:
 
     def has_finished(self) -> bool:
         """Whether finished jobs wait for the next `exchange`."""
-        return bool(self._finished)
+        return bool(self._finished or self._owed)
 
     def exchange(
         self, queues: Sequence[str] = (), most: int = 0, inboxes: Sequence[tuple[str, str]] = ()
@@ -64,6 +65,7 @@ class Holder:
     ) -> Exchange:
         """`exchange`, without waiting for the answer: `end` it when its socket is readable."""
         with self._guard:
+            self._pay_owed()
             if self._uncertain and not self._under_way:
                 self._give_back_unknown()
             finished = [self._finished.popleft() for _ in range(len(self._finished))]
@@ -95,23 +97,38 @@ class Holder:
 
     def flush(self) -> None:
         """Tell Redis what finished, now; what cannot be told is kept for the next exchange."""
-        if self._finished:
+        if self._finished or self._owed:
             try:
                 self.exchange()
             except CoreUnreachable as error:
                 logger.warning("finished jobs are told to Redis later: %s", error)
 
-    def release(self, tags: Sequence[str], *, reason: str, killed: bool = False) -> None:
-        """Give jobs back to their lanes."""
-        self.store.release(tags, reason=reason, killed=killed)
-        with self._guard:
-            self._held.difference_update(tags)
+    def release(self, tags: Sequence[str], *, reason: str, killed: bool = False) -> list[Word]:
+        """Give jobs back to their lanes; DISCARDED for one that was killed once too often.
+
+        When Redis does not answer it is told later, as by `discard`; then the answer is empty.
+        """
+        return self._tell(tags, lambda: self.store.release(tags, reason=reason, killed=killed))
 
     def discard(self, tag: str, error: str) -> None:
         """Send a failed job to the dead letter."""
-        self.store.discard(tag, error)
+        self._tell([tag], lambda: [self.store.discard(tag, error)])
+
+    def _tell(self, tags: Sequence[str], verb: Callable[[], list[Word]]) -> list[Word]:
+        # A lease that nobody ends would be renewed for as long as this process lives.
         with self._guard:
-            self._held.discard(tag)
+            self._held.difference_update(tags)
+        try:
+            return verb()
+        except CoreUnreachable as error:
+            logger.warning("%d job(s) are given back or discarded later: %s", len(tags), error)
+            self._owed.append(verb)
+            return []
+
+    def _pay_owed(self) -> None:
+        while self._owed:
+            self._owed[0]()  # told twice, it changes nothing: the tag has lost its lease
+            self._owed.popleft()
 
     def owns(self, tag: str) -> bool:
         """Whether this delivery tag is a lease of ours."""
@@ -133,6 +150,7 @@ class Holder:
             logger.warning("could not give back running jobs at exit: %s", error)
 
     def _give_back_unknown(self) -> None:
+        # What is still owed is in Redis, and not ours any more: `_pay_owed` comes first.
         unknown = [tag for tag in self.store.held_by(self.id) if tag not in self._held]
         self.store.release(unknown, reason="claim reply lost")
         self._uncertain = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
@@ -25,9 +26,16 @@ class Request(CeleryRequest):
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             self.message.killed = True
+            self.message.on_discarded = partial(self._on_discarded, error)
         elif not isinstance(error, Ignore | Retry | Terminated) and not getattr(error, "requeue", False):
             self.message.failure = _describe(error)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _on_discarded(self, error: BaseException) -> None:
+        """Celery believes that it runs again and has stored no result: its caller would wait for ever."""
+        self.task.backend.mark_as_failure(
+            self.id, error, request=self._context, store_result=self.store_errors
+        )
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         if not soft:

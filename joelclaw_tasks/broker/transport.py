@@ -32,6 +32,7 @@ from joelclaw_tasks.broker.holder import Exchange, Holder, holder_for
 from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of, undecodable_job
 from joelclaw_tasks.broker.running import give_back
 from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Claim, Claimed, Job, Store, single_shot_retry
 from joelclaw_tasks.errors import CoreUnreachable, PayloadTooLarge
 
@@ -73,9 +74,9 @@ class QoS(stock.QoS):
             pass
         elif requeue:
             killed = bool(getattr(message, "killed", False))
-            holder.release(
-                [delivery_tag], reason="worker process lost" if killed else "rejected", killed=killed
-            )
+            reason = "worker process lost" if killed else "rejected"
+            if Word.DISCARDED in holder.release([delivery_tag], reason=reason, killed=killed):
+                message.on_discarded()
         else:
             holder.discard(delivery_tag, getattr(message, "failure", None) or "rejected by the worker")
         self._forget(delivery_tag)
@@ -86,10 +87,7 @@ class QoS(stock.QoS):
         unstarted = give_back(tuple(self._delivered.items()))
         tags = [tag for tag in unstarted if self.channel.holder.owns(tag)]
         if tags:
-            try:
-                self.channel.holder.release(tags, reason="worker stopped")
-            except CoreUnreachable as error:
-                logger.warning("could not give back %d delivered job(s): %s", len(tags), error)
+            self.channel.holder.release(tags, reason="worker stopped")
         for tag in unstarted:
             self._delivered.pop(tag, None)
 
@@ -481,7 +479,7 @@ class Channel(stock.Channel):
         for queue in self._admitting:
             inbox = self.store.keys.inbox(queue)
             client: Any = self.store.client
-            for payload in client.lrange(inbox, -100, -1):
+            for payload in reversed(client.lrange(inbox, -100, -1)):  # the oldest first
                 self.store.admit([self._read_payload(queue, payload)])
                 client.lrem(inbox, -1, payload)
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -43,7 +42,7 @@ def site(request: pytest.FixtureRequest, broker_redis: int) -> Iterator[Site]:
 def own(broker_redis: int) -> Iterator[Site]:
     """An empty database without a worker; what a test starts on it ends with the test."""
     url = f"redis://127.0.0.1:{broker_redis}/0"
-    redis.Redis.from_url(url).flushdb()
     site = Site(url)
+    site.client.flushdb()
     yield site
     site.close()

@@ -142,6 +142,23 @@ def rejected(self: Task, key, requeue):
     return "second run"
 
 
+@task()
+def fails_late(key, seconds):
+    time.sleep(seconds)
+    effects().rpush(key, "failed")
+    raise ValueError("late")
+
+
+@task(bind=True)
+def rejected_late(self: Task, key, seconds):
+    if effects().incr(key + ":runs") > 1:
+        effects().rpush(key, "second run")
+        return
+    time.sleep(seconds)
+    effects().rpush(key, "rejected")
+    raise Reject("late", requeue=True)
+
+
 @task(bind=True)
 def request_of(self: Task):
     """What the worker says of this call."""

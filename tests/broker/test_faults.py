@@ -127,14 +127,35 @@ def test_a_worker_cut_off_for_a_while_goes_on_by_itself(own: Site, proxy: FaultP
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_what_fails_or_is_rejected_while_cut_off_is_told_when_redis_is_back(
+    own: Site, proxy: FaultProxy, pool: str
+):
+    # The result backend is reached past the proxy: it is not what this is about.
+    worker = own.start(
+        pool, url=f"redis://127.0.0.1:{proxy.port}/0", effects_url=own.url, result_backend=own.url
+    ).wait_ready()
+    failing, requeued = own.fails_late.delay("ended", 0.5), own.rejected_late.delay("ended", 0.5)
+    wait_until(lambda: {"executing": 2} == own.states(), "both run")
+    proxy.refuse(True)
+    proxy.reset_all()
+    wait_until(lambda: 2 == len(own.effects("ended")), "both ended while cut off")
+    proxy.refuse(False)
+    assert "ValueError: late" == own.wait_dead(failing.id, 10)["error"]
+    own.wait_gone(requeued.id, 10)
+    assert 3 == len(own.effects("ended"))
+    wait_until(lambda: {} == {holder: n for holder, n in own.leases().items() if n}, "no lease is left")
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_restart_of_redis_loses_nothing_and_needs_no_hand(tmp_path: Path, broker_redis: int, pool: str):
     port = free_port()
     durable = ("--appendonly", "yes", "--appendfsync", "always")
     server = start_redis(tmp_path, port, *durable)
     effects_url = f"redis://127.0.0.1:{broker_redis}/11"
-    redis.Redis.from_url(effects_url).flushdb()
     site = Site(f"redis://127.0.0.1:{port}/0")
     effects = redis.Redis.from_url(effects_url, decode_responses=True)
+    effects.flushdb()
     try:
         worker = site.start(pool, effects_url=effects_url).wait_ready()
         for _ in range(60):

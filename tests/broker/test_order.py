@@ -23,15 +23,9 @@ def test_celerys_priority_option_orders_what_waits(own: Site):
             own.note.apply_async(("order", f"{priority}.{number}"), priority=priority)
     own.note.apply_async(("order", "none"))  # without a priority: as kombu's default, 0
     own.start("solo").wait_ready()
-    started = [value.partition(".")[0] for value in _order(own, "order", 9)]
-    # Jobs of one priority that were admitted in the same millisecond may start in any order.
-    assert {"0", "none"} == set(started[:3])
-    assert ["3", "3", "6", "6", "9", "9"] == started[3:]
+    assert ["0.1", "0.2", "none", "3.1", "3.2", "6.1", "6.2", "9.1", "9.2"] == _order(own, "order", 9)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="jobs that were admitted in one millisecond start in the order of their ids"
-)
 def test_jobs_of_one_priority_start_in_the_order_in_which_they_were_sent(own: Site):
     with own.app.producer_or_acquire() as producer, producer.batch(max_size=100):
         for number in range(100):

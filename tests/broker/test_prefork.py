@@ -86,7 +86,6 @@ def test_a_task_whose_process_died_three_times_is_in_the_dead_letter(prefork: Si
     assert {} == {holder: n for holder, n in prefork.leases().items() if n}
 
 
-@pytest.mark.xfail(strict=True, reason="nobody stores a failure for a job that its deaths discarded")
 def test_a_task_whose_process_died_three_times_has_failed(prefork: Site, deadly):
     _, result = deadly
     with pytest.raises(WorkerLostError):
