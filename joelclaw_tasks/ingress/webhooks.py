@@ -117,7 +117,7 @@ def _summary(provider: Provider, events: list[NormalisedEvent], receipts: list[R
     duplicates = sum(is_duplicate(receipt) for receipt in receipts)
     queued = len(receipts) - duplicates
     for event in events:
-        log.debug("%s: %s accepted as %s", provider.name, event.name, event.id)
+        log.info("%s: %s accepted as %s", provider.name, event.name, event.id)
     summary: dict[str, object] = {"ok": True, "events": len(events), "queued": queued, "direct": 0}
     if duplicates:
         summary["duplicates"] = duplicates

@@ -20,7 +20,7 @@ def plain_job(job_id: str, **changes: Any) -> Job:
     fields: dict[str, Any] = {
         "id": job_id, "queue": "default", "family": "shop.tasks.add", "handler": "", "priority": 2,
         "lane": "default/shop.tasks.add", "payload": json.dumps({"body": ""}),
-        "gates": ("pause:family/shop.tasks.add", "pause:queue/default"), "slack_ms": 300_000,
+        "gates": (), "slack_ms": 300_000,
     }  # fmt: skip
     return Job(**{**fields, **changes})
 
