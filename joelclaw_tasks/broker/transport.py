@@ -62,9 +62,10 @@ class QoS(stock.QoS):
         failure = getattr(message, "failure", None)
         if failure:
             self.channel.holder.discard(delivery_tag, failure)
-        elif self.channel.holder.owns(delivery_tag):
+        virtual.QoS.ack(self, delivery_tag)  # first: whoever tells of the finish may fill its room
+        if not failure and self.channel.holder.owns(delivery_tag):
             self.channel.finish(delivery_tag)
-        self._forget(delivery_tag)
+        self.channel.on_room()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Back to its lane with `requeue`, else to the dead letter."""
@@ -196,6 +197,7 @@ class Channel(stock.Channel):
         self._cancelled = False
         self._look_again_at = 0.0
         self._exchange: Exchange | None = None  # under way: its answer is not read yet
+        self._is_expected = False  # its socket is polled
         self._pumping_in = 0  # the thread that is inside pump()
         self._holder: Holder | None = None
         self._drain_inboxes_at = 0.0
@@ -277,16 +279,23 @@ class Channel(stock.Channel):
         Answers whether something was delivered. The solo pool runs a task inside its delivery, so
         there is more to tell at once: a few exchanges a turn spare it the event loop between tasks.
         """
+        if self._is_expected:
+            return False
         delivered = False
         self._pumping_in = get_ident()
         try:
             for _ in range(EXCHANGES_PER_TURN):
-                if not self._begin_exchange():
+                self._begin_exchange()
+                if self._exchange is None or not self._has_answer():
                     break
                 delivered = self.end_exchange() or delivered
         finally:
             self._pumping_in = 0
-        if self._exchange is None and self._wants_exchange():
+        if self._exchange is not None:
+            # The loop does not wait for a Redis that is far away: it reads when the socket is readable.
+            self._is_expected = True
+            self.connection.cycle.expect(self._exchange.fileno(), self)
+        elif self._wants_exchange():
             self._ring()
         return delivered
 
@@ -297,6 +306,7 @@ class Channel(stock.Channel):
     def end_exchange(self) -> bool:
         """Read the answer of the exchange under way and deliver what it claimed. Event loop only."""
         exchange, self._exchange = self._exchange, None
+        self._is_expected = False
         if exchange is None:
             return False
         claim = exchange.end()
@@ -316,6 +326,8 @@ class Channel(stock.Channel):
         transport = self.connection
         if transport is None or self._cancelled or not transport.in_event_loop:
             self.holder.flush()
+        elif self._pumping_in == get_ident():
+            self._begin_exchange()  # the solo pool: Redis works while Celery winds the task up
         else:
             self._ring()
 
@@ -329,24 +341,19 @@ class Channel(stock.Channel):
             return False
         return (self._hungry and self.qos.room() > 0) or self.holder.has_finished()
 
-    def _begin_exchange(self) -> bool:
-        """Start an exchange when one is wanted. True: its answer can be read now.
+    def _begin_exchange(self) -> None:
+        """Start an exchange when one is wanted and none is under way."""
+        if self._exchange is None and self._wants_exchange():
+            most = self.qos.room() if self._hungry else 0
+            inboxes = self._inboxes() if most else ()
+            self._exchange = self.holder.begin_exchange(list(self._admitting), most, inboxes)
 
-        The loop does not wait for a Redis that is far away, but reads when the socket is readable.
-        """
-        if self._exchange is not None or not self._wants_exchange():
-            return False
-        most = self.qos.room() if self._hungry else 0
-        self._exchange = self.holder.begin_exchange(
-            list(self._admitting), most, self._inboxes() if most else ()
-        )
-        if self.connection.in_event_loop:
-            fd = self._exchange.fileno()
-            readable, _, _ = select.select([fd], [], [], ANSWER_WITHIN_S)
-            if not readable:
-                self.connection.cycle.expect(fd, self)
-                return False
-        return True
+    def _has_answer(self) -> bool:
+        """Whether the answer of the exchange under way is there, or will be in a moment."""
+        if self._exchange is None or not self.connection.in_event_loop:
+            return True
+        readable, _, _ = select.select([self._exchange.fileno()], [], [], ANSWER_WITHIN_S)
+        return bool(readable)
 
     def _ring(self) -> None:
         # While this very thread pumps, it looks for more by itself.
