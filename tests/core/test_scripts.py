@@ -35,7 +35,7 @@ def test_each_verb_of_the_table_is_recorded_by_its_script(verb):
 
 
 def test_scripts_answer_exactly_the_words_of_the_enum():
-    redis_says = {"WITHSCORES", "LIMIT", "XX", "GT", "GET", "MAXLEN"}
+    redis_says = {"WITHSCORES", "LIMIT", "XX", "CH", "GT", "GET", "MAXLEN"}
     commands = {
         command
         for path in LUA.rglob("*.lua")
@@ -190,3 +190,16 @@ def test_a_prefix_without_a_hash_tag_is_refused(prefix):
 
 def test_the_chart_in_the_docs_is_the_table():
     assert chart() == drawn(PAGE.read_text()), "run `python -m tests.core.chart`"
+
+
+def test_every_script_that_moves_jobs_writes_the_counts_once():
+    moving = [
+        name
+        for name in scripts.script_names()
+        if "move_job(" in scripts.load_source(name).replace("function move_job(", "")
+    ]
+
+    for name in moving:
+        own = (LUA / f"{name}.lua").read_text()
+        moves = not {"resume", "limit", "retry"} & {name}  # they only bring lanes back, or note a successor
+        assert int(moves) == own.count("write_counts()"), name

@@ -63,4 +63,5 @@ for first = 3, #ARGV, STRIDE do
   end
   words[#words + 1] = known and admit_again(known, job, call) or admit(job, call)
 end
+write_counts()
 return words

@@ -25,4 +25,5 @@ end
 
 local words = {}
 for i = 5, #ARGV do words[#words + 1] = cancel(ARGV[i]) end
+write_counts()
 return words

@@ -9,4 +9,6 @@
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include claim_jobs
-return table.concat(claim_jobs({}), "\0")
+local answer = claim_jobs({})
+write_counts()
+return table.concat(answer, "\0")

@@ -7,4 +7,5 @@ local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include complete_job
 local words = {}
 for i = 3, #ARGV do words[#words + 1] = complete_job(ARGV[i]) end
+write_counts()
 return words

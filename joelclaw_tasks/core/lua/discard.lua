@@ -13,4 +13,5 @@ local gates = end_lease(job)
 local succeeded = succeed(job, now_ms, entry)
 if not succeeded then bury(job, "discard", now_ms, failure, entry) end
 pass_on(gates)
+write_counts()
 return succeeded and "RETRIED" or "DISCARDED"

@@ -8,4 +8,5 @@ local max_kills, reason = tonumber(ARGV[3]), ARGV[4]
 --@include timers
 local taken = 0
 for i = 5, #ARGV do taken = taken + expire_holder(ARGV[i], now_ms, max_kills, reason) end
+write_counts()
 return taken

@@ -18,4 +18,5 @@ for i = 6, #ARGV do
     words[#words + 1] = "LEASE_LOST"
   end
 end
+write_counts()
 return words

@@ -10,4 +10,5 @@ local max_kills, lease_ms, holder, holder_record = tonumber(ARGV[3]), tonumber(A
 redis.call("ZADD", timers_key, now_ms + lease_ms, "lease|" .. holder)
 redis.call("HSET", holders_key, holder, holder_record)
 fire_timers(now_ms, max_kills, lease_ms)
+write_counts()
 return redis.call("ZCARD", leases_key(holder))

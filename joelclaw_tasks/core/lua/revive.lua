@@ -21,4 +21,5 @@ for i = 5, #ARGV do
     words[#words + 1] = "REVIVED"
   end
 end
+write_counts()
 return words

@@ -50,8 +50,7 @@ end
 
 local function claim_jobs(reply)
   -- First of all our own lease: a machine that slept must not expire what it still runs itself.
-  local has_lease = redis.call("ZSCORE", timers_key, "lease|" .. holder)
-  if has_lease then redis.call("ZADD", timers_key, now_ms + lease_ms, "lease|" .. holder) end
+  local renewed = redis.call("ZADD", timers_key, "XX", "CH", now_ms + lease_ms, "lease|" .. holder) == 1
   local next_due_ms = fire_timers(now_ms, max_kills, lease_ms)
   local waiting = #KEYS > 1 and fill_inboxes() or 0
 
@@ -79,7 +78,9 @@ local function claim_jobs(reply)
     end
   end
 
-  if claimed > 0 and not has_lease then redis.call("ZADD", timers_key, now_ms + lease_ms, "lease|" .. holder) end
+  if claimed > 0 and not renewed then
+    redis.call("ZADD", timers_key, now_ms + lease_ms, "lease|" .. holder)
+  end
 
   -- The baton: whoever claims leaves a token behind while more is ready, so workers wake one another. One on
   -- each queue, for there may be workers that serve only some of them.

@@ -18,9 +18,19 @@ local function read_job(id)
   return job
 end
 
+-- Jobs by state, summed up here: a script that ends one job and starts the next of its family changes
+-- fewer numbers than it makes moves. Every script that moves jobs ends with `write_counts`.
+local tally = {}
+
 local function count(job, state, change)
   local field = job.queue .. "\n" .. job.family .. "|" .. job.priority .. "|" .. state
-  redis.call("HINCRBY", counts_key, field, change)
+  tally[field] = (tally[field] or 0) + change
+end
+
+local function write_counts()
+  for field, change in pairs(tally) do
+    if change ~= 0 then redis.call("HINCRBY", counts_key, field, change) end
+  end
 end
 
 -- Counts and records a move whose other writes the caller has made. `entry` adds fields to the record.
