@@ -34,7 +34,7 @@ from joelclaw_tasks.broker.running import give_back
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Claim, Claimed, Job, Store, single_shot_retry
-from joelclaw_tasks.errors import CoreUnreachable, PayloadTooLarge
+from joelclaw_tasks.errors import CoreUnreachable, JoelclawError, PayloadTooLarge
 
 logger = get_logger(__name__)
 
@@ -484,19 +484,17 @@ class Channel(stock.Channel):
     def _adopt_inboxes(self) -> None:
         """Admit what older clients pushed on plain lists; a message leaves the inbox once it is a job."""
         for queue in self._admitting:
-            inbox = self.store.keys.inbox(queue)
-            client: Any = self.store.client
-            for payload in reversed(client.lrange(inbox, -100, -1)):  # the oldest first
-                self.store.admit([self._read_payload(queue, payload)])
-                client.lrem(inbox, -1, payload)
+            self.store.adopt(queue, functools.partial(self._read_payload, queue))
 
     def _read_payload(self, queue: str, payload: bytes) -> Job:
         try:
             message = json.loads(payload)
             if not isinstance(message, dict) or not isinstance(message.get("properties"), dict):
                 raise ValueError("not a kombu message")
-            return job_of(queue, message, payload, self.slack_ms)
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            job = job_of(queue, message, payload, self.slack_ms)
+            job.args()  # raises for what cannot be admitted
+            return job
+        except (ValueError, TypeError, AttributeError, RecursionError, JoelclawError) as error:
             return undecodable_job(queue, payload, f"undecodable message: {error}"[:200])
 
     # -- the rest of kombu's channel ----------------------------------------------------------

@@ -220,6 +220,17 @@ class Store:
         commands = [self._command("admit", self._admit_args(jobs)) for jobs in batches]
         return [_words(reply) for reply in self._run(commands, repeatable=True)] if commands else []
 
+    def adopt(self, queue: str, read: Callable[[bytes], Job], most: int = 100) -> list[Word]:
+        """`admit` up to `most` messages of a queue's inbox, the oldest first; they leave it as they do.
+
+        `read` makes the job of a message. Several workers may look at one inbox at the same time: what
+        another has admitted meanwhile is a DUPLICATE here.
+        """
+        inbox = self.keys.inbox(queue)
+        payloads = self._ask(lambda: self.client.lrange(inbox, -most, -1))
+        jobs = [read(payload) for payload in reversed(payloads)]
+        return _words(self._call("admit", self._admit_args(jobs), [inbox], repeatable=True)) if jobs else []
+
     def retry(self, successor: Job) -> Word:
         """A running job (`successor.lease_tag`) goes on as this job when it ends. SUCCEEDED or LEASE_LOST."""
         return _word(self._call("retry", [*self._head(), *successor.args()]))

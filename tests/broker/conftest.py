@@ -16,6 +16,14 @@ from workers import POOLS, Site  # found beside this file, as by the workers the
 from tests.conftest import free_port, start_redis
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The pools of connections are kombu's: they belong to the process and are never closed."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
+            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+
+
 @pytest.fixture(scope="session")
 def broker_redis(tmp_path_factory: pytest.TempPathFactory) -> int:
     """Port of a Redis that no other test flushes."""

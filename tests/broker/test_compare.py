@@ -6,7 +6,7 @@ import pytest
 from celery import chain, chord, group
 from celery.exceptions import TimeoutError as ResultTimeout
 from stranger_app import make_app
-from workers import Site
+from workers import Site, close_app
 
 from tests.conftest import wait_until
 
@@ -77,8 +77,7 @@ def both(broker_redis: int):
         outcomes.append({name: outcome(result) for name, result in results.items() if hasattr(result, "id")})
         wait_until(lambda: len(countdowns) == site.client.llen("countdowns"), "countdowns ran", 20)  # noqa: B023
         outcomes[-1]["countdowns"] = ("", sorted(site.effects("countdowns")))
-        app.close()
-        app.backend.client.close()
+        close_app(app)
     yield tuple(outcomes)
     for site in sites:
         site.close()

@@ -14,10 +14,10 @@ from workers import Site
 from tests.conftest import free_port, start_redis, wait_until
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_the_jobs_of_a_killed_worker_start_elsewhere_within_5_s(own: Site, pool: str):
     doomed = own.start(pool).wait_ready()
-    job = own.work.delay("work", 3.0)
+    job = own.work.delay("work", 2.0)
     wait_until(lambda: own.effects("work:started"), "it started")
     own.start("threads").wait_ready()
     doomed.kill()
@@ -126,7 +126,7 @@ def test_a_worker_cut_off_for_a_while_goes_on_by_itself(own: Site, proxy: FaultP
     assert worker.process.poll() is None
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", ["prefork"])
 def test_what_fails_or_is_rejected_while_cut_off_is_told_when_redis_is_back(
     own: Site, proxy: FaultProxy, pool: str
 ):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from celery import Celery
 from stranger_app import make_app
-from workers import Site
+from workers import Site, close_app
 
 import joelclaw_tasks
 from joelclaw_tasks.broker.install import faults
@@ -23,8 +23,7 @@ def stock(own: Site):
     """The same app before it was installed: a producer on plain redis://."""
     app = make_app(own.url, installed=False)
     yield app
-    app.close()
-    app.backend.client.close()
+    close_app(app)
 
 
 def test_install_answers_the_app_and_satisfies_its_own_check():
@@ -172,6 +171,8 @@ def test_what_cannot_be_read_is_in_the_dead_letter_and_the_queue_keeps_moving(ow
         b'{"properties": {"delivery_info": null}, "headers": [], "body": 1}',
         b'{"properties": {"priority": "high"}, "headers": {"task": 5, "id": {"a": 1}}, "body": null}',
         b"[" * 100_000,
+        b'{"properties": {}, "headers": {"task": "a\\u0000dd", "id": "x5"}, "body": "W10="}',
+        json.dumps({"properties": {}, "headers": {"task": "t" * 5000, "id": "x6"}, "body": ""}).encode(),
         b'{"properties": {"delivery_info": {}}, "headers": {"task": "add", "id": "x4", "eta": "tomorrow"}}',
     ]  # fmt: skip
     for payload in hostile:

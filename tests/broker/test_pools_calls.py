@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from celery import chain, chord, group
 from celery.exceptions import ChordError, TaskRevokedError
-from workers import CONCURRENCY, Site
+from workers import CONCURRENCY, Site, close_app
 
 from tests.conftest import wait_until
 
@@ -223,7 +223,7 @@ def test_a_task_may_be_sent_by_an_app_that_does_not_have_it(site: Site):
     other = joelclaw_tasks.install(Celery("other", broker=site.url, backend=site.url, set_as_current=False))
     result = other.send_task("add", (20, 22), queue="stranger")
     assert 42 == result.get(timeout=10)
-    other.close()
+    close_app(other)
 
 
 def test_calls_of_a_publish_batch_all_run(site: Site):

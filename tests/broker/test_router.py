@@ -70,7 +70,7 @@ def test_a_call_of_a_handlers_task_is_admitted_as_the_registry_says(routed: Site
     job = routed.job(result.id)
     assert ("io", "mail/received", "mail.send") == (job["queue"], job["family"], job["handler"])
     assert "P1" == job["priority"]
-    assert "io|mail.send|ann" == job["lane"]
+    assert "io|mail.send|=ann" == job["lane"]
     assert GATES == job["gates"]
 
 
@@ -96,7 +96,7 @@ def test_a_retry_keeps_queue_lane_gates_and_priority(routed: Site):
     event = routed.app.tasks["mail.send"].delay(an_event(), 1)
     wait_until(lambda: (routed.job(event.id) or {}).get("state") == "retryable", "it waits for its retry")
     job = routed.job(event.id)
-    assert ("io", "io|mail.send|ann", GATES) == (job["queue"], job["lane"], job["gates"])
+    assert ("io", "io|mail.send|=ann", GATES) == (job["queue"], job["lane"], job["gates"])
     assert "P1" == job["priority"]
     plain = routed.flaky.delay(1, 60)
     wait_until(lambda: (routed.job(plain.id) or {}).get("state") == "retryable", "it waits for its retry")

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from celery import Celery
 from stranger_app import make_app
 
 from joelclaw_tasks.core.keys import Keys
@@ -113,6 +114,13 @@ class Worker:
         self.log_path.unlink(missing_ok=True)
 
 
+def close_app(app: Celery) -> None:
+    """Close what `Celery.close` leaves to the garbage collector: the connections for results."""
+    app.backend.result_consumer.stop()
+    app.backend.client.close()
+    app.close()
+
+
 class Site:
     """A Redis, an app that publishes to it, and a view of what is queued there."""
 
@@ -184,7 +192,6 @@ class Site:
     def close(self) -> None:
         for worker in self.workers:
             worker.end()
-        self.app.close()
-        self.app.backend.client.close()
+        close_app(self.app)
         self.store.client.close()
         self.client.close()

@@ -35,7 +35,7 @@ def test_each_verb_of_the_table_is_recorded_by_its_script(verb):
 
 
 def test_scripts_answer_exactly_the_words_of_the_enum():
-    redis_says = {"WITHSCORES", "LIMIT", "XX", "CH", "GT", "GET", "MAXLEN"}
+    redis_says = {"WITHSCORES", "LIMIT", "XX", "CH", "GT", "GET", "MAXLEN", "RANK"}
     commands = {
         command
         for path in LUA.rglob("*.lua")

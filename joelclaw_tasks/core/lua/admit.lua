@@ -1,4 +1,6 @@
 -- admit: nothing -> available | scheduled | discarded. Takes any number of jobs, all or none.
+-- KEYS, after the prefix: the inbox of a queue, when the jobs come from there. A message leaves it with its
+-- admission; one that is gone already was admitted by another worker, and may even be finished.
 -- ARGV: now, transitions_max, then each job as in shared/spec.lua.
 -- Reply, for each job: ADMITTED | SCHEDULED | REFUSED | DUPLICATE | SUCCEEDED
 --@include keys
@@ -48,9 +50,7 @@ local function admit(job, call)
   return "ADMITTED"
 end
 
-local words = {}
-for first = 3, #ARGV, STRIDE do
-  local job, call = bind_job(first)
+local function admit_once(job, call)
   local known = redis.call("EXISTS", job_key(job.id)) == 1 and read_job(job.id)
   if known and FINAL[known.state] and job.keep_ms == "0" then
     -- A plain task may be sent again under its old id once it is over, as on stock Celery.
@@ -61,7 +61,19 @@ for first = 3, #ARGV, STRIDE do
     redis.call("DEL", job_key(job.id))
     known = nil
   end
-  words[#words + 1] = known and admit_again(known, job, call) or admit(job, call)
+  return known and admit_again(known, job, call) or admit(job, call)
+end
+
+local inbox = KEYS[2]
+local words = {}
+for first = 3, #ARGV, STRIDE do
+  local job, call = bind_job(first)
+  if inbox and not redis.call("LPOS", inbox, call.payload, "RANK", -1) then
+    words[#words + 1] = "DUPLICATE"
+  else
+    words[#words + 1] = admit_once(job, call)
+    if inbox then redis.call("LREM", inbox, -1, call.payload) end
+  end
 end
 write_counts()
 return words
