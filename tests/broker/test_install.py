@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import ssl
 import time
 from datetime import UTC, datetime, timedelta
@@ -202,7 +203,8 @@ def test_taken_away_again_after_a_drain_nothing_is_lost(own: Site, stock: Celery
         own.note.apply_async(("effects", number), countdown=1)
     own.wait_idle()
     assert {} == own.states()
-    ours.end()
+    ours.send(signal.SIGTERM)
+    assert 0 == ours.wait_end()
     worker = own.start("threads", installed=False).wait_ready()
     for number in range(170, 200):
         stock.tasks["note"].delay("effects", number)

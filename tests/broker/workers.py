@@ -102,15 +102,9 @@ class Worker:
         self.process.wait(10)
 
     def end(self) -> None:
-        """Whatever the state of the test: nothing is left running."""
-        if self.process.poll() is None and self.pool == "gevent":
-            self.kill()  # gevent's hub takes 5 s to end, under stock Celery too
+        """Whatever the state of the test: nothing is left running. How a worker stops is tested elsewhere."""
         if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                self.kill()
+            self.kill()
         self.log_path.unlink(missing_ok=True)
 
 
