@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
+
+
+# A shell starts what it runs in the background with SIGINT ignored, and children inherit that: then the tests
+# of Ctrl-C could not interrupt anything.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def free_port() -> int:

@@ -210,3 +210,16 @@ def test_a_message_in_another_encoding_is_kept_in_the_dead_letter_as_it_came(cor
     assert [Word.REFUSED] == core.store.admit([core.job("a", payload=payload, refusal="undecodable")])
     assert payload == core.store.client.hget(core.key.job("a"), "payload")
     core.text.hset(core.key.job("a"), "payload", "")  # the look at the end reads text
+
+
+def test_the_body_of_a_chord_that_replaced_a_running_task_is_its_successor(core):
+    # Its id is that of the task, and it may be sent before the end of the task has been told.
+    core.admit("a", payload='{"body": "W1sxXV0=", "headers": {}}')
+    tag = core.claim("q", "w1").jobs[0].tag
+
+    same = core.job("a", payload='{"body": "W1sxXV0=", "headers": {"sent": "again"}}')
+    other = core.job("a", payload='{"body": "W1syXV0=", "headers": {}}')
+    assert [Word.DUPLICATE, Word.SUCCEEDED] == core.store.admit([same, other])
+
+    assert [Word.RETRIED] == core.store.complete([tag])
+    assert [other.payload.encode()] == [job.payload for job in core.claim("q", "w1").jobs]

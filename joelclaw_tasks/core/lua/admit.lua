@@ -11,10 +11,21 @@ local transitions_max = ARGV[2]
 --@include spec
 local FINAL = { completed = true, cancelled = true, discarded = true }
 
--- A call with the id of a known job. The worker's parent retries for a lost child without its tag:
--- there a higher retry count is the proof that the call is a successor and not a duplicate.
+local function body_of(payload) return string.match(payload, '"body": ?"(.-)"') end
+
+-- A call with the id of a job that runs: does it say how the job goes on, or is it the same call again? A
+-- retry that the worker's parent sends for a lost child has a higher count. A chord that replaces a task ends
+-- with a call under the task's own id, which may come before the end of the task has been told.
+local function goes_on_as(known, job, call)
+  if known.state ~= "executing" then return false end
+  if tonumber(job.retries) > tonumber(known.retries) then return true end
+  if job.keep_ms ~= "0" then return false end
+  local payload = redis.call("HGET", job_key(job.id), "payload")
+  return known.family ~= job.family or body_of(payload) ~= body_of(call.payload)
+end
+
 local function admit_again(known, job, call)
-  if known.state == "executing" and tonumber(job.retries) > tonumber(known.retries) then
+  if goes_on_as(known, job, call) then
     redis.call("ZREM", timers_key, "") -- a full Redis takes it, as `retry` (see shared/drain.lua)
     announce_successor(job, call.due_ms, call.payload)
     return "SUCCEEDED"
