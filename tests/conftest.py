@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import redis
 
-
 # A shell starts what it runs in the background with SIGINT ignored, and children inherit that: then the tests
 # of Ctrl-C could not interrupt anything.
 if threading.current_thread() is threading.main_thread():

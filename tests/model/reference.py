@@ -44,7 +44,8 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
         if entry and entry.state in FINAL and not job.keep_ms:
             entry = None
         if entry:
-            successor = entry.state is State.EXECUTING and job.retries > entry.job.retries
+            other = not job.keep_ms and job.family != entry.job.family  # what replaces a task ends under its id
+            successor = entry.state is State.EXECUTING and (job.retries > entry.job.retries or other)
             entry.successor = job if successor else entry.successor
             return Word.SUCCEEDED if successor else Word.DUPLICATE
         entry = self.jobs[job.id] = Entry(job, now)
