@@ -44,7 +44,7 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
         if entry and entry.state in FINAL and not job.keep_ms:
             entry = None
         if entry:
-            other = not job.keep_ms and job.family != entry.job.family  # what replaces a task ends under its id
+            other = not job.keep_ms and job.family != entry.job.family  # a replacement
             successor = entry.state is State.EXECUTING and (job.retries > entry.job.retries or other)
             entry.successor = job if successor else entry.successor
             return Word.SUCCEEDED if successor else Word.DUPLICATE
@@ -143,7 +143,7 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
         for other, due in self.expiries.items():
             if away and (other in self.known or due <= now):
                 self.expiries[other] = max(due, now + self.lease_ms)
-        for entry in self.jobs.values():
+        for entry in sorted(self.jobs.values(), key=lambda e: (e.job.due_ms, e.job.id)):
             if entry.state in (State.SCHEDULED, State.RETRYABLE) and entry.job.due_ms <= now:
                 self._enter_lane(entry, entry.job.due_ms + entry.job.slack_ms, is_new=False)
         self.pauses = {gate: due for gate, due in self.pauses.items() if due is None or due > now}

@@ -105,6 +105,12 @@ local function enqueue(job, is_new)
     redis.call("SADD", queues_key, job.queue)
   elseif is_new and lane.gates ~= job.gates then
     change_gates(lane, job.gates)
+  elseif lane.parked ~= "" and room(lane.parked) > 0 then
+    -- A place is free there and another lane was brought back for it; with this job first, this lane's rank
+    -- may be the better one, so it looks again.
+    redis.call("HSET", lane_meta_key(lane.name), "parked", "", "parked_at", "")
+    leave_spot(spot_of(lane.parked, lane.queue), lane.name)
+    lane.parked = ""
   end
   settle_lane(lane)
   if lane.parked == "" then wake(lane.queue) end
