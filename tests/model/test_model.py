@@ -260,7 +260,7 @@ def test_redis_and_the_reference_agree_on_random_lives(redis_url):
     run_state_machine_as_test(
         lambda: Machine(redis_url),
         settings=settings(
-            # CI repeats the same lives, so that a change is judged by itself; everybody else looks for new ones.
+            # CI repeats the same lives: a change is judged by itself. Everybody else looks for new ones.
             max_examples=200, stateful_step_count=40, deadline=None, derandomize="CI" in os.environ,
             suppress_health_check=list(HealthCheck),
         ),
