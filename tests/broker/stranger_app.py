@@ -144,6 +144,7 @@ def rejected(self: Task, key, requeue):
 
 @task()
 def fails_late(key, seconds):
+    effects().rpush(key + ":started", "failed")
     time.sleep(seconds)
     effects().rpush(key, "failed")
     raise ValueError("late")
@@ -154,6 +155,7 @@ def rejected_late(self: Task, key, seconds):
     if effects().incr(key + ":runs") > 1:
         effects().rpush(key, "second run")
         return
+    effects().rpush(key + ":started", "rejected")
     time.sleep(seconds)
     effects().rpush(key, "rejected")
     raise Reject("late", requeue=True)
