@@ -186,14 +186,14 @@ class Store:
         self.view = View(client, keys)
 
     @classmethod
-    def connect(cls, settings: Settings, **options: Any) -> Store:
-        """A store on the Redis of the settings, with short timeouts. Raises CoreUnreachable."""
+    def connect(cls, settings: Settings, *, timeout_s: float = 5.0, **options: Any) -> Store:
+        """A store on the Redis of the settings, which waits `timeout_s` for answers. Raises CoreUnreachable."""
         if not settings.redis_url:
             raise CoreUnreachable("no Redis is known: no fleet is running here and REDIS_URL is not set")
         client = redis.Redis.from_url(
             settings.redis_url,
-            socket_timeout=5,
-            socket_connect_timeout=2,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=min(timeout_s, 2.0),
             retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
         )
         return cls(

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -110,15 +107,7 @@ def emitter_of(settings: Settings) -> Emitter:
 
     Raises RegistryError; CoreUnreachable when no Redis is known at all.
     """
-    store = Store.connect(settings)
-    # Senders wait for this answer: a connection that Redis closed is opened again, but a Redis that
-    # is silent is not asked twice.
-    store.client = redis.Redis.from_url(
-        str(settings.redis_url),
-        socket_timeout=REDIS_ANSWERS_WITHIN_S,
-        socket_connect_timeout=REDIS_ANSWERS_WITHIN_S,
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-    )
+    store = Store.connect(settings, timeout_s=REDIS_ANSWERS_WITHIN_S)
     return Emitter(settings, Registry.load(settings.registry_dir), store)
 
 
