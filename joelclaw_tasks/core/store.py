@@ -187,7 +187,7 @@ class Store:
 
     @classmethod
     def connect(cls, settings: Settings, *, timeout_s: float = 5.0, **options: Any) -> Store:
-        """A store on the Redis of the settings, which waits `timeout_s` for answers. Raises CoreUnreachable."""
+        """A store on the Redis of the settings, waiting `timeout_s` for answers. Raises CoreUnreachable."""
         if not settings.redis_url:
             raise CoreUnreachable("no Redis is known: no fleet is running here and REDIS_URL is not set")
         client = redis.Redis.from_url(
