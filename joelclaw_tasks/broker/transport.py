@@ -461,7 +461,7 @@ class Channel(stock.Channel):
             self.connection._deliver(loads(popped[1].decode()), queue)
             return True
         if self._closing and popped:
-            self.store.client.lpush(self.store.keys.prefix + "wake:" + key[len(wake_prefix) :], "1")
+            self.store.client.lpush(self.store.keys.wake(key[len(wake_prefix) :]), "1")
         elif self._admitting:
             self._hungry = True
             if self.pump() or popped:

@@ -70,28 +70,27 @@ class _Fleet:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self._settings = settings
         self._registry = registry
-        self._made: dict[int, tuple[Store, World]] = {}
+        self._made: dict[int, tuple[Emitter, World]] = {}
         self._guard = threading.Lock()
 
-    def _of_this_process(self) -> tuple[Store, World]:
+    def _of_this_process(self) -> tuple[Emitter, World]:
         pid = os.getpid()
         with self._guard:
             if pid not in self._made:
-                store = Store.connect(self._settings)
-                emitter = Emitter(self._settings, self._registry, store)
+                emitter = Emitter(self._settings, self._registry, Store.connect(self._settings))
                 world = World(data_dir=self._settings.files_dir, emit=emitter.emit, notify=notify)
-                self._made = {pid: (store, world)}
+                self._made = {pid: (emitter, world)}
             return self._made[pid]
 
     @property
     def store(self) -> Store:
-        return self._of_this_process()[0]
+        return self._of_this_process()[0].store
 
     def world(self) -> World:
         return self._of_this_process()[1]
 
     def emit(self, name: str, data: Mapping[str, Any], **options: Any) -> Receipt:
-        return Emitter(self._settings, self._registry, self.store).emit(name, data, **options)
+        return self._of_this_process()[0].emit(name, data, **options)
 
 
 def _import_handlers(registry: Registry) -> None:
