@@ -18,8 +18,9 @@ from typing import TypeVar
 import redis
 
 from bench.processes import redis_server
+from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
-from joelclaw_tasks.core.store import Job, Store
+from joelclaw_tasks.core.store import Store
 
 _PAYLOAD = "x" * 700  # about what Celery's message of a small task takes
 _QUEUE = "celery"

@@ -18,10 +18,11 @@ from opentelemetry import propagate, trace
 
 from joelclaw_tasks.admission import admission_of, lane_name
 from joelclaw_tasks.core.event import Event
+from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.rank import parse_priority
 from joelclaw_tasks.core.spec import HandlerSpec
 from joelclaw_tasks.core.states import Word
-from joelclaw_tasks.core.store import Job, Store
+from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import EventRefused, InvalidEvent, PayloadTooLarge
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings

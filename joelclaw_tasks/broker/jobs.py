@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from joelclaw_tasks.admission import lane_name
+from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.rank import from_celery
-from joelclaw_tasks.core.store import Job
 
 #: Message property in which the router and `emit` say what the registry knows of a job.
 SPEC_PROPERTY = "jc"

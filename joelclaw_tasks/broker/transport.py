@@ -31,9 +31,10 @@ from joelclaw_tasks.broker.delivery import Delivery, describe
 from joelclaw_tasks.broker.holder import Exchange, Holder, holder_for
 from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of, undecodable_job
 from joelclaw_tasks.broker.running import give_back
+from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.states import Word
-from joelclaw_tasks.core.store import Claim, Claimed, Job, Store, single_shot_retry
+from joelclaw_tasks.core.store import Claim, Claimed, Store, single_shot_retry
 from joelclaw_tasks.errors import CoreUnreachable, JoelclawError, PayloadTooLarge
 
 logger = get_logger(__name__)

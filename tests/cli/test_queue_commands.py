@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from joelclaw_tasks.core.store import Job, Store
+from joelclaw_tasks.core.job import Job
+from joelclaw_tasks.core.store import Store
 from tests.cli.conftest import JoelclawProcess
 from tests.cli.test_registry_commands import EVENT, registry_of
 from tests.conftest import free_port

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import redis
 
+from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
-from joelclaw_tasks.core.store import Claim, Job, Store
+from joelclaw_tasks.core.store import Claim, Store
 from tests.core.structure import Structure
 
 SLACK_MS = (0, 60_000, 300_000, 900_000)

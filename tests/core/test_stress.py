@@ -7,9 +7,10 @@ from collections import Counter
 
 import redis
 
+from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.states import Word
-from joelclaw_tasks.core.store import Job, Store
+from joelclaw_tasks.core.store import Store
 from tests.core.structure import Structure
 
 JOBS = 5_000

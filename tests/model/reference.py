@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.states import FINAL, WAITING, State, Word
-from joelclaw_tasks.core.store import Job
 
 
 @dataclass

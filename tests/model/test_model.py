@@ -18,9 +18,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.states import FINAL, State, Word
-from joelclaw_tasks.core.store import Job, Store
+from joelclaw_tasks.core.store import Store
 from tests.core.structure import PERMANENT, Structure
 from tests.model.reference import Reference
 
