@@ -22,147 +22,26 @@ from typing import Any
 import redis
 from kombu.log import get_logger
 from kombu.transport import redis as stock
-from kombu.transport import virtual
-from kombu.utils.eventio import READ
 from kombu.utils.json import dumps, loads
 
-from joelclaw_tasks.broker.alarm import Alarm
 from joelclaw_tasks.broker.delivery import Delivery, describe
 from joelclaw_tasks.broker.holder import Exchange, Holder, holder_for
 from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of, undecodable_job
-from joelclaw_tasks.broker.running import give_back
+from joelclaw_tasks.broker.poller import Poller
+from joelclaw_tasks.broker.qos import QoS
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
-from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Claim, Claimed, Store, single_shot_retry
 from joelclaw_tasks.errors import CoreUnreachable, JoelclawError, PayloadTooLarge
 
 logger = get_logger(__name__)
 
-#: Without a prefetch limit a channel takes this many jobs at once.
-CLAIM_WITHOUT_LIMIT = 32
-#: The most jobs that one claim asks for: it bounds how long the script holds Redis.
-CLAIM_MOST = 100
 #: An answer of Redis that takes longer than this does not hold up the event loop.
 ANSWER_WITHIN_S = 0.0005
 #: Then the event loop has its turn: remote control, heartbeats, timers.
 EXCHANGES_PER_TURN = 8
 #: How often the lists of stock producers are looked at while there is other work.
 INBOX_INTERVAL_S = 0.1
-
-
-class QoS(stock.QoS):
-    """Delivered messages are leases: the record of them is in Redis before they arrive here."""
-
-    def append(self, message: Any, delivery_tag: str) -> None:
-        virtual.QoS.append(self, message, delivery_tag)
-
-    def ack(self, delivery_tag: str) -> None:
-        """The worker is done: complete, or discard when it left a failure on the message."""
-        message = self._delivered.get(delivery_tag)
-        failure = getattr(message, "failure", None)
-        if failure:
-            self.channel.holder.discard(delivery_tag, failure)
-        virtual.QoS.ack(self, delivery_tag)  # first: whoever tells of the finish may fill its room
-        if not failure and self.channel.holder.owns(delivery_tag):
-            self.channel.finish(delivery_tag)
-        self.channel.on_room()
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Back to its lane with `requeue`, else to the dead letter."""
-        message = self._delivered.get(delivery_tag)
-        holder = self.channel.holder
-        if not holder.owns(delivery_tag):
-            pass
-        elif requeue:
-            killed = bool(getattr(message, "killed", False))
-            reason = "worker process lost" if killed else "rejected"
-            if Word.DISCARDED in holder.release([delivery_tag], reason=reason, killed=killed):
-                message.on_discarded()
-        else:
-            holder.discard(delivery_tag, getattr(message, "failure", None) or "rejected by the worker")
-        self._forget(delivery_tag)
-
-    def restore_unacked(self, client: Any = None) -> None:
-        """Give back what was delivered and has not started; what runs keeps its lease and finishes."""
-        self._flush()
-        unstarted = give_back(tuple(self._delivered.items()))
-        tags = [tag for tag in unstarted if self.channel.holder.owns(tag)]
-        if tags:
-            self.channel.holder.release(tags, reason="worker stopped")
-        for tag in unstarted:
-            self._delivered.pop(tag, None)
-
-    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
-        """Leases replace the visibility timeout."""
-
-    def room(self) -> int:
-        """How many more messages the channel may have delivered."""
-        most = self.can_consume_max_estimate()
-        return CLAIM_WITHOUT_LIMIT if most is None else min(most, CLAIM_MOST)
-
-    def _forget(self, delivery_tag: str) -> None:
-        virtual.QoS.ack(self, delivery_tag)
-        self.channel.on_room()
-
-
-class Poller(stock.MultiChannelPoller):
-    """kombu's poller, which an alarm can wake from any thread."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alarm = Alarm()
-        self._expected: dict[int, Channel] = {}  # sockets of exchanges under way
-        self._alarm_fd = -1  # until an event loop polls it
-        self._alarm_poller: Any = None
-
-    def close(self) -> None:
-        if self._alarm_poller is not None:
-            try:
-                self._alarm_poller.unregister(self._alarm_fd)
-            except (KeyError, ValueError, OSError):
-                pass
-            self._alarm_poller, self._alarm_fd = None, -1
-        self.alarm.close()
-        super().close()
-
-    def join_loop(self, loop: Any) -> None:
-        """Let an event loop poll the alarm from now on."""
-        self._alarm_fd = self.alarm.fd
-        self._alarm_poller = self.poller
-        loop.add_reader(self._alarm_fd, self.on_readable, self._alarm_fd)
-
-    def on_poll_start(self) -> None:
-        # kombu goes on calling this for a connection that is gone: then there are no channels.
-        if self._channels and self._alarm_poller is not self.poller:
-            self._alarm_fd = self.alarm.fd
-            self.poller.register(self._alarm_fd, READ)
-            self._alarm_poller = self.poller
-        super().on_poll_start()
-
-    def on_readable(self, fileno: int) -> Any:
-        if fileno in self._expected:
-            self._unregister_from_poll(fileno)
-            return self._expected.pop(fileno).on_answer()
-        if fileno != self._alarm_fd:
-            return super().on_readable(fileno)
-        self.alarm.clear()
-        for channel in list(self._channels):
-            channel.pump()
-        return None
-
-    def expect(self, fileno: int, channel: Channel) -> None:
-        """Tell the channel when this socket is readable, once."""
-        self._expected[fileno] = channel
-
-    def handle_event(self, fileno: int, event: int) -> Any:
-        if fileno == self._alarm_fd:
-            return self.on_readable(fileno), self
-        return super().handle_event(fileno, event)
-
-    @property
-    def fds(self) -> dict[int, Any]:
-        return {**super().fds, **dict.fromkeys(self._expected)}
 
 
 class Channel(stock.Channel):

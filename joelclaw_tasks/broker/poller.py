@@ -1,0 +1,72 @@
+"""Poller: what the event loop waits for. Sockets of kombu's channels, of exchanges, and an alarm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kombu.transport import redis as stock
+from kombu.utils.eventio import READ
+
+from joelclaw_tasks.broker.alarm import Alarm
+
+if TYPE_CHECKING:
+    from joelclaw_tasks.broker.transport import Channel
+
+
+class Poller(stock.MultiChannelPoller):
+    """kombu's poller, which an alarm can wake from any thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alarm = Alarm()
+        self._expected: dict[int, Channel] = {}  # sockets of exchanges under way
+        self._alarm_fd = -1  # until an event loop polls it
+        self._alarm_poller: Any = None
+
+    def close(self) -> None:
+        if self._alarm_poller is not None:
+            try:
+                self._alarm_poller.unregister(self._alarm_fd)
+            except (KeyError, ValueError, OSError):
+                pass
+            self._alarm_poller, self._alarm_fd = None, -1
+        self.alarm.close()
+        super().close()
+
+    def join_loop(self, loop: Any) -> None:
+        """Let an event loop poll the alarm from now on."""
+        self._alarm_fd = self.alarm.fd
+        self._alarm_poller = self.poller
+        loop.add_reader(self._alarm_fd, self.on_readable, self._alarm_fd)
+
+    def on_poll_start(self) -> None:
+        # kombu goes on calling this for a connection that is gone: then there are no channels.
+        if self._channels and self._alarm_poller is not self.poller:
+            self._alarm_fd = self.alarm.fd
+            self.poller.register(self._alarm_fd, READ)
+            self._alarm_poller = self.poller
+        super().on_poll_start()
+
+    def on_readable(self, fileno: int) -> Any:
+        if fileno in self._expected:
+            self._unregister_from_poll(fileno)
+            return self._expected.pop(fileno).on_answer()
+        if fileno != self._alarm_fd:
+            return super().on_readable(fileno)
+        self.alarm.clear()
+        for channel in list(self._channels):
+            channel.pump()
+        return None
+
+    def expect(self, fileno: int, channel: Channel) -> None:
+        """Tell the channel when this socket is readable, once."""
+        self._expected[fileno] = channel
+
+    def handle_event(self, fileno: int, event: int) -> Any:
+        if fileno == self._alarm_fd:
+            return self.on_readable(fileno), self
+        return super().handle_event(fileno, event)
+
+    @property
+    def fds(self) -> dict[int, Any]:
+        return {**super().fds, **dict.fromkeys(self._expected)}
