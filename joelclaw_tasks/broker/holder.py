@@ -17,8 +17,9 @@ import redis
 from kombu.log import get_logger
 
 from joelclaw_tasks.broker.leases import LeaseKeeper
+from joelclaw_tasks.core.reply import Claim
 from joelclaw_tasks.core.states import Word
-from joelclaw_tasks.core.store import Claim, Settling, Store
+from joelclaw_tasks.core.store import Settling, Store
 from joelclaw_tasks.errors import CoreUnreachable
 
 logger = get_logger(__name__)

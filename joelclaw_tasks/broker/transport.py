@@ -31,7 +31,8 @@ from joelclaw_tasks.broker.poller import Poller
 from joelclaw_tasks.broker.qos import QoS
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
-from joelclaw_tasks.core.store import Claim, Claimed, Store, single_shot_retry
+from joelclaw_tasks.core.reply import Claim, Claimed
+from joelclaw_tasks.core.store import Store, single_shot_retry
 from joelclaw_tasks.errors import CoreUnreachable, JoelclawError, PayloadTooLarge
 
 logger = get_logger(__name__)
@@ -111,8 +112,7 @@ class Channel(stock.Channel):
         if getattr(batch, "joelclaw_loaded", None) is None:
             self.store.load_scripts()
             batch.joelclaw_loaded = True
-        sha, count, key, args = self.store.admit_command([job])
-        batch.add("evalsha", sha, count, key, *args)
+        batch.add("evalsha", *self.store.admit_command([job]))
 
     @property
     def store(self) -> Store:

@@ -6,49 +6,26 @@ Redis's own unless `now_ms` is given. All calls raise CoreUnreachable when Redis
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
+from joelclaw_tasks.core.caller import Caller
 from joelclaw_tasks.core.job import LIMIT_GATE, Job
 from joelclaw_tasks.core.keys import Keys
-from joelclaw_tasks.core.scripts import load_source, script_names
+from joelclaw_tasks.core.reply import Claim, read_claim, read_word, read_words
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.view import View
-from joelclaw_tasks.core.wire import Command, Sent, Wire
-from joelclaw_tasks.errors import CoreReadOnly, CoreUnreachable, InvalidGate, ScriptDrift
+from joelclaw_tasks.core.wire import Command, Sent
+from joelclaw_tasks.errors import CoreUnreachable, InvalidGate
 from joelclaw_tasks.settings import Settings
 
-_SOURCES = {name: load_source(name) for name in script_names()}
-_SHAS = {name: hashlib.sha1(source.encode()).hexdigest() for name, source in _SOURCES.items()}  # noqa: S324
-_WORDS = {word.encode(): word for word in Word}
 _PAUSE_GATE = re.compile("pause:(?:family|handler|queue)/[^\x00-\x1f\x7f]{1,1024}")
-
-
-class Claimed(NamedTuple):
-    """A job under a lease. `tag` is its delivery tag: every later verb must name it."""
-
-    tag: str
-    queue: str
-    payload: bytes
-    kills: int
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The answer to a claim. The next timer is due in `next_due_ms` milliseconds (None: there is none)."""
-
-    jobs: list[Claimed]
-    more: bool = False
-    inbox: bool = False
-    next_due_ms: int | None = None
 
 
 class Settling:
@@ -69,12 +46,12 @@ class Settling:
         """A word for each tag, and what was claimed. Waits; call it once. Raises CoreUnreachable."""
         [reply] = self._store._known([self._command], self._store._ask(self._sent.replies))
         if not self._claims:
-            return _words(reply), Claim([])
+            return read_words(reply), Claim([])
         parts = reply.split(b"\0")
-        return _words(parts[: self._tags]), _claim(parts[self._tags :])
+        return read_words(parts[: self._tags]), read_claim(parts[self._tags :])
 
 
-class Store:
+class Store(Caller):
     """The verbs. `client` answers bytes, and does not repeat commands by itself: what may be repeated is."""
 
     def __init__(
@@ -87,13 +64,11 @@ class Store:
         transitions_max: int = 100_000,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        self.client = client
-        self.keys = keys
+        super().__init__(client, keys)
         self.lease_ms = lease_ms
         self.max_kills = max_kills
         self.transitions_max = transitions_max
         self._now_ms = now_ms
-        self._wire = Wire(client)
         self.view = View(client, keys)
 
     @classmethod
@@ -124,12 +99,12 @@ class Store:
         Answers ADMITTED, SCHEDULED, REFUSED, DUPLICATE or SUCCEEDED for each job. Safe to repeat: a
         job that is known by its id is a duplicate.
         """
-        return _words(self._call("admit", self._admit_args(jobs), repeatable=True))
+        return read_words(self._call("admit", self._admit_args(jobs), repeatable=True))
 
     def admit_many(self, batches: Iterable[Sequence[Job]]) -> list[list[Word]]:
         """`admit` for each batch, all in one round trip; each batch is atomic by itself."""
         commands = [self._command("admit", self._admit_args(jobs)) for jobs in batches]
-        return [_words(reply) for reply in self._run(commands, repeatable=True)] if commands else []
+        return [read_words(reply) for reply in self._run(commands, repeatable=True)] if commands else []
 
     def adopt(self, queue: str, read: Callable[[bytes], Job], most: int = 100) -> list[Word]:
         """`admit` up to `most` messages of a queue's inbox, the oldest first; they leave it as they do.
@@ -140,11 +115,13 @@ class Store:
         inbox = self.keys.inbox(queue)
         payloads = self._ask(lambda: self.client.lrange(inbox, -most, -1))
         jobs = [read(payload) for payload in reversed(payloads)]
-        return _words(self._call("admit", self._admit_args(jobs), [inbox], repeatable=True)) if jobs else []
+        return (
+            read_words(self._call("admit", self._admit_args(jobs), [inbox], repeatable=True)) if jobs else []
+        )
 
     def retry(self, successor: Job) -> Word:
         """A running job (`successor.lease_tag`) goes on as this job when it ends. SUCCEEDED or LEASE_LOST."""
-        return _word(self._call("retry", [*self._head(), *successor.args()]))
+        return read_word(self._call("retry", [*self._head(), *successor.args()]))
 
     def claim(
         self,
@@ -159,7 +136,7 @@ class Store:
         reply is lost must not be repeated: call `held_by` and `release` what is not known.
         """
         keys, args = self._claim_args(queues, most, holder, inboxes)
-        return _claim(self._call("claim", args, keys).split(b"\0"))
+        return read_claim(self._call("claim", args, keys).split(b"\0"))
 
     def settle(
         self,
@@ -191,24 +168,24 @@ class Store:
 
     def complete(self, tags: Sequence[str]) -> list[Word]:
         """Executing -> completed. COMPLETED, RETRIED (it had a successor) or LEASE_LOST for each tag."""
-        return _words(self._call("complete", [*self._head(), *tags])) if tags else []
+        return read_words(self._call("complete", [*self._head(), *tags])) if tags else []
 
     def release(self, tags: Sequence[str], *, reason: str = "", killed: bool = False) -> list[Word]:
         """Executing -> available with the old rank. `killed` counts towards `max_kills`."""
         args = [*self._head(), self.max_kills, int(killed), reason, *tags]
-        return _words(self._call("release", args)) if tags else []
+        return read_words(self._call("release", args)) if tags else []
 
     def discard(self, tag: str, error: str) -> Word:
         """Executing -> discarded: to the dead letter, with its error. DISCARDED, RETRIED or LEASE_LOST."""
-        return _word(self._call("discard", [*self._head(), tag, _text(error, 10_000)]))
+        return read_word(self._call("discard", [*self._head(), tag, _text(error, 10_000)]))
 
     def cancel(self, ids: Sequence[str], *, actor: str, reason: str) -> list[Word]:
         """Waiting -> cancelled. CANCELLED, MISSING or WRONG_STATE (it runs, or is over) for each id."""
-        return _words(self._call("cancel", [*self._head(), actor, _text(reason), *ids])) if ids else []
+        return read_words(self._call("cancel", [*self._head(), actor, _text(reason), *ids])) if ids else []
 
     def revive(self, ids: Sequence[str], *, actor: str, reason: str) -> list[Word]:
         """Discarded -> available. REVIVED, MISSING or WRONG_STATE for each id."""
-        return _words(self._call("revive", [*self._head(), actor, _text(reason), *ids])) if ids else []
+        return read_words(self._call("revive", [*self._head(), actor, _text(reason), *ids])) if ids else []
 
     # -- holders ------------------------------------------------------------------------------
 
@@ -259,7 +236,7 @@ class Store:
     def resume(self, gate: str, *, actor: str, reason: str = "") -> dict[str, Any] | None:
         """Open a paused gate; answers the record that it had, or None when it was not paused."""
         word, record = self._call("resume", [*self._head(), gate, actor, _text(reason)])
-        return dict(json.loads(record)) if _word(word) is Word.RESUMED else None
+        return dict(json.loads(record)) if read_word(word) is Word.RESUMED else None
 
     def limit(self, limits: dict[str, int | None], *, actor: str, reason: str) -> int:
         """Set how many jobs may pass each gate at once (None: any number); answers how many changed.
@@ -325,16 +302,9 @@ class Store:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def load_scripts(self) -> None:
-        """Load every script into Redis (after a restart or SCRIPT FLUSH this happens by itself)."""
-        pipe = self.client.pipeline(transaction=False)
-        for source in _SOURCES.values():
-            pipe.script_load(source)
-        self._ask(pipe.execute)
-
-    def admit_command(self, jobs: Sequence[Job]) -> tuple[str, int, str, list[Any]]:
-        """What to send as EVALSHA for an `admit` inside somebody else's pipeline: sha, keys, key, args."""
-        return _SHAS["admit"], 1, self.keys.prefix, self._admit_args(jobs)
+    def admit_command(self, jobs: Sequence[Job]) -> Command:
+        """What follows EVALSHA in somebody else's pipeline, to `admit` there."""
+        return self._command("admit", self._admit_args(jobs))
 
     def _head(self) -> list[Any]:
         return ["" if self._now_ms is None else self._now_ms(), self.transitions_max]
@@ -354,86 +324,12 @@ class Store:
         ]  # fmt: skip
         return [key for _, key in inboxes], args
 
-    def _call(self, name: str, args: list[Any], keys: Sequence[str] = (), *, repeatable: bool = False) -> Any:
-        return self._run([self._command(name, args, keys)], repeatable=repeatable)[0]
-
-    def _command(self, name: str, args: list[Any], keys: Sequence[str] = ()) -> Command:
-        return (_SHAS[name], 1 + len(keys), self.keys.prefix, *keys, *args)
-
-    def _run(self, commands: Sequence[Command], *, repeatable: bool = False) -> list[Any]:
-        replies = self._ask(lambda: self._wire.run(commands, repeatable=repeatable))
-        return self._known(commands, replies)
-
-    def _known(self, commands: Sequence[Command], replies: list[Any]) -> list[Any]:
-        """The replies, once scripts that Redis has forgotten are loaded and run. Raises the first error."""
-        forgotten = [
-            i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)
-        ]
-        if forgotten:
-            self.load_scripts()
-            again = self._ask(lambda: self._wire.run([commands[i] for i in forgotten]))
-            for i, reply in zip(forgotten, again, strict=True):
-                replies[i] = reply
-        for reply in replies:
-            if isinstance(reply, Exception):
-                _refuse_read_only(reply)
-                raise reply
-        return replies
-
-    @staticmethod
-    def _ask(call: Callable[[], Any]) -> Any:
-        try:
-            return call()
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-            raise CoreUnreachable(f"Redis does not answer: {type(error).__name__}") from error
-        except redis.exceptions.ResponseError as error:
-            _refuse_read_only(error)
-            raise
-
 
 def single_shot_retry() -> Retry:
     """For clients that claim: a command is never repeated behind the caller's back."""
     return Retry(NoBackoff(), 0)
 
 
-_READ_ONLY = {
-    "OOM command not allowed": "its memory is full",
-    "MISCONF": "it cannot save to its disk",
-    "READONLY": "it is a replica",
-}
-
-
-def _refuse_read_only(error: Exception) -> None:
-    # A script reports what stopped it inside a longer text.
-    for sign, reason in _READ_ONLY.items():
-        if sign in str(error):
-            raise CoreReadOnly(f"Redis answers, but writes nothing: {reason}") from error
-
-
 def _text(given: str, most: int = 1_000) -> str:
     """Text of people and programs, cut to a bearable length; what is no character is written as its code."""
     return given[:most].encode(errors="backslashreplace").decode()
-
-
-def _word(reply: bytes) -> Word:
-    try:
-        return _WORDS[reply]
-    except KeyError:
-        raise ScriptDrift(f"a script answered {reply!r}") from None
-
-
-def _words(reply: list[bytes]) -> list[Word]:
-    return [_word(word) for word in reply]
-
-
-def _claim(parts: list[bytes]) -> Claim:
-    more, inbox, next_due, *jobs = parts
-    return Claim(
-        [
-            Claimed(jobs[i].decode(), jobs[i + 1].decode(), jobs[i + 2], int(jobs[i + 3]))
-            for i in range(0, len(jobs), 4)
-        ],
-        more=more != b"0",
-        inbox=inbox != b"0",
-        next_due_ms=int(next_due) if next_due != b"" else None,
-    )

@@ -11,7 +11,8 @@ import redis
 
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
-from joelclaw_tasks.core.store import Claim, Store
+from joelclaw_tasks.core.reply import Claim
+from joelclaw_tasks.core.store import Store
 from tests.core.structure import Structure
 
 SLACK_MS = (0, 60_000, 300_000, 900_000)

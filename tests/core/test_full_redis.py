@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from redis.exceptions import ResponseError
 
+from joelclaw_tasks.core.caller import _refuse_read_only
 from joelclaw_tasks.core.states import Word
-from joelclaw_tasks.core.store import _refuse_read_only
 from joelclaw_tasks.errors import CoreReadOnly
 
 

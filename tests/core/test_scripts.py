@@ -119,9 +119,9 @@ def test_a_part_of_a_pipeline_that_redis_forgot_is_run_again_once(core):
 
 def test_a_pipeline_of_somebody_else_can_carry_an_admit(core):
     core.store.load_scripts()
-    sha, count, key, args = core.store.admit_command([core.job("a")])
+    command = core.store.admit_command([core.job("a")])
     pipe = core.store.client.pipeline()
-    pipe.evalsha(sha, count, key, *args)
+    pipe.evalsha(*command)
     assert [[b"ADMITTED"]] == pipe.execute()
 
 

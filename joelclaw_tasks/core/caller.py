@@ -1,0 +1,83 @@
+"""Caller: runs the scripts on one Redis, loads those that it has forgotten, and names what went wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+
+from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.core.scripts import load_source, script_names
+from joelclaw_tasks.core.wire import Command, Wire
+from joelclaw_tasks.errors import CoreReadOnly, CoreUnreachable
+
+_SOURCES = {name: load_source(name) for name in script_names()}
+_SHAS = {name: hashlib.sha1(source.encode()).hexdigest() for name, source in _SOURCES.items()}  # noqa: S324
+
+
+class Caller:
+    """Calls scripts by name. `client` answers bytes, and does not repeat commands by itself."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+        self._wire = Wire(client)
+
+    def load_scripts(self) -> None:
+        """Load every script into Redis (after a restart or SCRIPT FLUSH this happens by itself)."""
+        pipe = self.client.pipeline(transaction=False)
+        for source in _SOURCES.values():
+            pipe.script_load(source)
+        self._ask(pipe.execute)
+
+    def _call(self, name: str, args: list[Any], keys: Sequence[str] = (), *, repeatable: bool = False) -> Any:
+        return self._run([self._command(name, args, keys)], repeatable=repeatable)[0]
+
+    def _command(self, name: str, args: list[Any], keys: Sequence[str] = ()) -> Command:
+        return (_SHAS[name], 1 + len(keys), self.keys.prefix, *keys, *args)
+
+    def _run(self, commands: Sequence[Command], *, repeatable: bool = False) -> list[Any]:
+        replies = self._ask(lambda: self._wire.run(commands, repeatable=repeatable))
+        return self._known(commands, replies)
+
+    def _known(self, commands: Sequence[Command], replies: list[Any]) -> list[Any]:
+        """The replies, once scripts that Redis has forgotten are loaded and run. Raises the first error."""
+        forgotten = [
+            i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)
+        ]
+        if forgotten:
+            self.load_scripts()
+            again = self._ask(lambda: self._wire.run([commands[i] for i in forgotten]))
+            for i, reply in zip(forgotten, again, strict=True):
+                replies[i] = reply
+        for reply in replies:
+            if isinstance(reply, Exception):
+                _refuse_read_only(reply)
+                raise reply
+        return replies
+
+    @staticmethod
+    def _ask(call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+            raise CoreUnreachable(f"Redis does not answer: {type(error).__name__}") from error
+        except redis.exceptions.ResponseError as error:
+            _refuse_read_only(error)
+            raise
+
+
+_READ_ONLY = {
+    "OOM command not allowed": "its memory is full",
+    "MISCONF": "it cannot save to its disk",
+    "READONLY": "it is a replica",
+}
+
+
+def _refuse_read_only(error: Exception) -> None:
+    # A script reports what stopped it inside a longer text.
+    for sign, reason in _READ_ONLY.items():
+        if sign in str(error):
+            raise CoreReadOnly(f"Redis answers, but writes nothing: {reason}") from error

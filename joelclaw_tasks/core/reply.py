@@ -1,0 +1,57 @@
+"""Reply: what the scripts answer, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from joelclaw_tasks.core.states import Word
+from joelclaw_tasks.errors import ScriptDrift
+
+_WORDS = {word.encode(): word for word in Word}
+
+
+class Claimed(NamedTuple):
+    """A job under a lease. `tag` is its delivery tag: every later verb must name it."""
+
+    tag: str
+    queue: str
+    payload: bytes
+    kills: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim. The next timer is due in `next_due_ms` milliseconds (None: there is none)."""
+
+    jobs: list[Claimed]
+    more: bool = False
+    inbox: bool = False
+    next_due_ms: int | None = None
+
+
+def read_word(reply: bytes) -> Word:
+    """One word of a script. Raises ScriptDrift for one that no script may answer."""
+    try:
+        return _WORDS[reply]
+    except KeyError:
+        raise ScriptDrift(f"a script answered {reply!r}") from None
+
+
+def read_words(reply: list[bytes]) -> list[Word]:
+    """One word for each job."""
+    return [read_word(word) for word in reply]
+
+
+def read_claim(parts: list[bytes]) -> Claim:
+    """The answer to a claim, as claim.lua writes it."""
+    more, inbox, next_due, *jobs = parts
+    return Claim(
+        [
+            Claimed(jobs[i].decode(), jobs[i + 1].decode(), jobs[i + 2], int(jobs[i + 3]))
+            for i in range(0, len(jobs), 4)
+        ],
+        more=more != b"0",
+        inbox=inbox != b"0",
+        next_due_ms=int(next_due) if next_due != b"" else None,
+    )
