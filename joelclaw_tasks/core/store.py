@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import redis
@@ -16,6 +17,7 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
 from joelclaw_tasks.core.caller import Caller
+from joelclaw_tasks.core.history import History
 from joelclaw_tasks.core.job import LIMIT_GATE, Job
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.reply import Claim, read_claim, read_word, read_words
@@ -70,6 +72,7 @@ class Store(Caller):
         self.transitions_max = transitions_max
         self._now_ms = now_ms
         self.view = View(client, keys)
+        self.history = History(partial(self._call, "history", repeatable=True), transitions_max)
 
     @classmethod
     def connect(cls, settings: Settings, *, timeout_s: float = 5.0, **options: Any) -> Store:
