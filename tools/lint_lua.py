@@ -20,7 +20,6 @@ from lupa import lua51
 ROOT = Path(__file__).resolve().parent.parent
 LUA_DIR = ROOT / "joelclaw_tasks" / "core" / "lua"
 LINE_LENGTH = 110
-GENERATED = "keys"  # the include that joelclaw_tasks.core.keys writes
 GLOBALS = frozenset(
     ("redis", "cjson", "KEYS", "ARGV", "string", "table", "math", "tonumber", "tostring", "pairs", "ipairs",
      "type", "unpack", "error", "pcall", "select", "next", "assert")
@@ -29,8 +28,8 @@ _INCLUDE = re.compile(r"--@include (\w+)")
 _PURPOSE = re.compile(r"--+\s*\S+\s+\S+")  # two words at least
 
 
-#: From the text of a script to the text of its `keys` include.
-Bindings = Callable[[str], str]
+#: Writes the keys out in the text of a script, line by line.
+WriteKeys = Callable[[str], str]
 
 
 @dataclass(frozen=True, order=True)
@@ -72,7 +71,7 @@ class Findings:
     global_writes: list[tuple[str, int]] = field(default_factory=list)
 
 
-def lint(folder: Path, bindings: Bindings) -> list[Fault]:
+def lint(folder: Path, write_keys: WriteKeys) -> list[Fault]:
     """Every fault of the scripts in the folder."""
     faults: list[Fault] = []
     shared = {path.stem: path for path in sorted((folder / "shared").glob("*.lua"))}
@@ -83,7 +82,7 @@ def lint(folder: Path, bindings: Bindings) -> list[Fault]:
     included: set[str] = set()
     for path in scripts:
         try:
-            lines = splice(folder, path.stem, bindings)
+            lines = splice(folder, path.stem, write_keys)
         except (FileNotFoundError, ValueError) as error:
             faults.append(Fault(path.name, 1, str(error)))
             continue
@@ -102,13 +101,12 @@ def lint(folder: Path, bindings: Bindings) -> list[Fault]:
     return sorted(set(faults))
 
 
-def splice(folder: Path, name: str, bindings: Bindings) -> list[Line]:
+def splice(folder: Path, name: str, write_keys: WriteKeys) -> list[Line]:
     """The lines of a script with every include once, where it is first named.
 
     Raises FileNotFoundError for an unknown include and ValueError for a cycle of includes.
     """
     seen: set[str] = set()
-    keys_go_here = Line(None, 0, f"--@{GENERATED}")
 
     def lines_of(file: str, path: tuple[str, ...]) -> Iterator[Line]:
         source = folder / file
@@ -117,7 +115,7 @@ def splice(folder: Path, name: str, bindings: Bindings) -> list[Line]:
         for number, text in enumerate(source.read_text().split("\n"), start=1):
             match = _INCLUDE.fullmatch(text)
             if match is None:
-                yield Line(file, number, text)
+                yield Line(file, number, write_keys(text))
             else:
                 yield from included(match[1], path)
 
@@ -128,17 +126,9 @@ def splice(folder: Path, name: str, bindings: Bindings) -> list[Line]:
             yield Line(None, 0, "")
             return
         seen.add(include)
-        if include == GENERATED:
-            yield keys_go_here
-        else:
-            yield from lines_of(f"shared/{include}.lua", (*path, include))
+        yield from lines_of(f"shared/{include}.lua", (*path, include))
 
-    lines = list(lines_of(f"{name}.lua", (name,)))
-    if keys_go_here in lines:
-        at = lines.index(keys_go_here)
-        generated = bindings(text_of(lines)).split("\n")
-        lines[at : at + 1] = [Line(None, 0, text) for text in generated]
-    return lines
+    return list(lines_of(f"{name}.lua", (name,)))
 
 
 def text_of(lines: Iterable[Line]) -> str:
@@ -319,12 +309,12 @@ def _children(node: Any) -> Iterator[Any]:
 def main() -> int:
     from joelclaw_tasks.core import keys, scripts
 
-    faults = lint(LUA_DIR, keys.lua_bindings)
+    faults = lint(LUA_DIR, keys.write_keys)
     if not faults:
         faults = [
             Fault(f"{name}.lua", 1, "core/scripts.py splices this otherwise than the linter")
             for name in scripts.script_names()
-            if text_of(splice(LUA_DIR, name, keys.lua_bindings)) != scripts.load_source(name)
+            if text_of(splice(LUA_DIR, name, keys.write_keys)) != scripts.load_source(name)
         ]
     for fault in faults:
         print(f"{LUA_DIR.relative_to(ROOT).as_posix()}/{fault}", file=sys.stderr)

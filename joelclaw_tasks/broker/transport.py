@@ -40,7 +40,7 @@ logger = get_logger(__name__)
 #: An answer of Redis that takes longer than this does not hold up the event loop.
 ANSWER_WITHIN_S = 0.0005
 #: Then the event loop has its turn: remote control, heartbeats, timers.
-EXCHANGES_PER_TURN = 8
+TURN_S = 0.01
 #: How often the lists of stock producers are looked at while there is other work.
 INBOX_INTERVAL_S = 0.1
 
@@ -157,18 +157,21 @@ class Channel(stock.Channel):
         """Tell Redis what finished, claim what there is room for, deliver it. Event loop only.
 
         Answers whether something was delivered. The solo pool runs a task inside its delivery, so
-        there is more to tell at once: a few exchanges a turn spare it the event loop between tasks.
+        there is more to tell at once: exchanges of one turn spare it the event loop between tasks.
         """
         if self._is_expected:
             return False
         delivered = False
         self._pumping_in = get_ident()
         try:
-            for _ in range(EXCHANGES_PER_TURN):
+            until = monotonic() + TURN_S
+            while True:
                 self._begin_exchange()
                 if self._exchange is None or not self._has_answer():
                     break
                 delivered = self.end_exchange() or delivered
+                if monotonic() > until:
+                    break
         finally:
             self._pumping_in = 0
         if self._exchange is not None:

@@ -1,4 +1,4 @@
-"""Every Redis key, in one place. `scripts.py` writes the same table into each Lua script.
+"""Every Redis key, in one place. `write_keys` writes the same table into each Lua script.
 
 All keys share one prefix with one hash tag, so that a script may touch them together. `%s`
 stands for what the key belongs to.
@@ -57,15 +57,20 @@ class _Key(str):
         return head + name + tail
 
 
-def lua_bindings(used_in: str) -> str:
-    """Lua that defines `<name>_key` for each key that a script uses: a string, or a function of a name."""
-    lines = ["local prefix = KEYS[1]"]
-    for name, template in KEYS.items():
-        if f"{name}_key" not in used_in:
-            continue
-        head, placeholder, _ = template.partition("%s")
-        if placeholder:
-            lines.append(f'local function {name}_key(name) return prefix .. "{head}" .. name end')
-        else:
-            lines.append(f'local {name}_key = prefix .. "{head}"')
-    return "\n".join(lines)
+def write_keys(script: str) -> str:
+    """A script with every `<name>_key` written out as an expression: `lane_key(x)`, `counts_key`.
+
+    Written out, a key costs a script nothing until it is needed; thirty functions that build keys cost
+    each call more than the commands that it runs.
+    """
+
+    def expression(found: re.Match[str]) -> str:
+        name, call = found.group(1), found.group(2)
+        if name not in KEYS:
+            return found.group(0)
+        head, placeholder, _ = KEYS[name].partition("%s")
+        if bool(placeholder) != bool(call):
+            raise ValueError(f"{name}_key {'needs' if placeholder else 'takes no'} a name")
+        return f'(prefix .. "{head}" .. ' if call else f'(prefix .. "{head}")'
+
+    return re.sub(r"\b([a-z_]+)_key\b(\()?", expression, script)

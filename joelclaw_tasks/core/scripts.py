@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from joelclaw_tasks.core.keys import lua_bindings
+from joelclaw_tasks.core.keys import write_keys
 
 _INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
 
@@ -21,7 +21,7 @@ def script_names() -> list[str]:
 
 @cache
 def load_source(name: str) -> str:
-    """The complete text of a script: key bindings first, every include once, where it is first named.
+    """The complete text of a script: every include once, where it is first named, and every key written out.
 
     Raises FileNotFoundError for an unknown name, ValueError for includes that form a cycle.
     """
@@ -35,14 +35,11 @@ def load_source(name: str) -> str:
             if include in seen:
                 return ""
             seen.append(include)
-            if include == "keys":
-                return "--@keys"
             return splice((_folder() / "shared" / f"{include}.lua").read_text(), (*path, include))
 
         return _INCLUDE.sub(expand, text)
 
-    body = splice((_folder() / f"{name}.lua").read_text(), (name,))
-    return body.replace("--@keys", lua_bindings(used_in=body), 1)
+    return write_keys(splice((_folder() / f"{name}.lua").read_text(), (name,)))
 
 
 def _folder() -> Any:  # importlib.resources' Traversable moved between 3.11 and 3.14
