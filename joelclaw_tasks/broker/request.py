@@ -7,10 +7,13 @@ from typing import Any
 
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
+from celery.utils.log import get_logger
 from celery.worker.request import Request as CeleryRequest
 
 from joelclaw_tasks.broker.delivery import describe
 from joelclaw_tasks.broker.running import may_start
+
+logger = get_logger(__name__)
 
 
 class Request(CeleryRequest):
@@ -21,6 +24,14 @@ class Request(CeleryRequest):
             # The connection broke between delivery and start: the job is another worker's now.
             raise TaskRevokedError("given back before it started")
         super().on_accepted(pid, time_accepted)
+
+    def acknowledge(self) -> None:
+        """Celery leaves acks to the next turn of its event loop; the solo pool is inside that loop."""
+        if self.acknowledged or not self.message.channel.is_delivering():
+            super().acknowledge()
+            return
+        self.message.ack_log_error(logger, self._connection_errors)
+        self.acknowledged = True
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = getattr(exc_info.exception, "exc", exc_info.exception)

@@ -184,7 +184,8 @@ class Channel(stock.Channel):
 
     def on_answer(self) -> bool:
         """The answer of the exchange under way can be read. Event loop only."""
-        return self.end_exchange() or self.pump()
+        self._is_expected = False
+        return self.pump()
 
     def end_exchange(self) -> bool:
         """Read the answer of the exchange under way and deliver what it claimed. Event loop only."""
@@ -209,10 +210,14 @@ class Channel(stock.Channel):
         transport = self.connection
         if transport is None or self._cancelled or not transport.in_event_loop:
             self.holder.flush()
-        elif self._pumping_in == get_ident():
+        elif self.is_delivering():
             self._begin_exchange()  # the solo pool: Redis works while Celery winds the task up
         else:
             self._ring()
+
+    def is_delivering(self) -> bool:
+        """Whether this thread is inside a delivery of this channel: the solo pool runs the task there."""
+        return self._pumping_in == get_ident()
 
     def on_room(self) -> None:
         """A delivered message is settled; from any thread."""
@@ -240,7 +245,7 @@ class Channel(stock.Channel):
 
     def _ring(self) -> None:
         # While this very thread pumps, it looks for more by itself.
-        if self._pumping_in != get_ident():
+        if not self.is_delivering():
             self.connection.cycle.alarm.ring()
 
     def _note(self, claim: Claim) -> None:
@@ -448,11 +453,15 @@ class Transport(stock.Transport):
         self.cycle.join_loop(loop)
 
 
+#: `json.loads` looks for the encoding of bytes and asks for options with every message.
+_read_plain = json.JSONDecoder().decode
+
+
 def _message_of(job: Claimed) -> dict[str, Any]:
     """The message as the worker gets it: under its delivery tag, and with nothing left to wait for."""
     # kombu's reader also knows its own types (dates, UUIDs), which few messages hold, at twice the time.
-    read = loads if b'"__type__"' in job.payload else json.loads
-    message: dict[str, Any] = read(job.payload)
+    read = loads if b'"__type__"' in job.payload else _read_plain
+    message: dict[str, Any] = read(job.payload.decode())
     headers = message.setdefault("headers", {})
     properties = message["properties"]
     properties["delivery_tag"] = job.tag

@@ -3,7 +3,7 @@
 local max_kills, lease_ms, holder, most = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local last_queue = 7 + tonumber(ARGV[7])
 local PARKS_PER_CALL = 200
-JOB_FIELDS[#JOB_FIELDS + 1] = "payload"
+local now = string.format("%.0f", now_ms) -- as `record` does
 
 local function fill_inboxes()
   local waiting = 0
@@ -32,20 +32,25 @@ local function start(lane)
   local first = redis.call("ZRANGE", lane_key(lane.name), 0, 1, "WITHSCORES")
   local id, next_rank = first[1], first[4]
   redis.call("ZREM", lane_key(lane.name), id)
-  local job = read_job(id)
-  if not job then -- its hash was deleted by hand: nothing is left to run
+  local family, handler, priority, claims, kills, trace, admitted_at, available_at, payload =
+    unpack(redis.call("HMGET", job_key(id), "family", "handler", "priority", "claims", "kills", "trace",
+      "admitted_at", "available_at", "payload"))
+  if not payload then -- its hash was deleted by hand: nothing is left to run
     settle_lane(lane)
     return nil
   end
   take_gates(lane.gates, id, now_ms)
   if next_rank then redis.call("ZADD", ready_key(lane.queue), next_rank, lane.name) else settle_lane(lane) end
-  job.claims = tostring(tonumber(job.claims) + 1)
+  local job = {
+    id = id, state = "available", queue = lane.queue, family = family, handler = handler, lane = lane.name,
+    priority = priority, claims = tostring(tonumber(claims) + 1), trace = trace, admitted_at = admitted_at,
+  }
   redis.call("HSET", job_key(id), "state", "executing", "claims", job.claims, "holder", holder,
-    "claimed_at", now_ms, "gates", lane.gates)
-  redis.call("ZADD", leases_key(holder), now_ms, id)
+    "claimed_at", now, "gates", lane.gates)
+  redis.call("ZADD", leases_key(holder), now, id)
   move_job(job, "claim", "executing", now_ms,
-    { wait_ms = now_ms - tonumber(job.available_at), attempt = job.claims, holder = holder })
-  return tag_of(job), job.payload, job.kills
+    { wait_ms = now_ms - tonumber(available_at), attempt = job.claims, holder = holder })
+  return tag_of(job), payload, kills
 end
 
 local function claim_jobs(reply)

@@ -4,18 +4,18 @@
 -- with a successor: next (its spec, JSON) next_payload; when discarded: error discarded_at, and refused
 -- when it could never run; when finished: finished_at.
 --@include record
-local JOB_FIELDS = {
-  "state", "queue", "family", "handler", "lane", "gates", "priority", "slack_ms", "rank", "keep_ms",
-  "claims", "kills", "retries", "trace", "admitted_at", "available_at", "claimed_at", "holder", "next",
-  "refused",
-}
-
 local function read_job(id)
-  local values = redis.call("HMGET", job_key(id), unpack(JOB_FIELDS))
-  if not values[1] then return nil end
-  local job = { id = id }
-  for i, name in ipairs(JOB_FIELDS) do job[name] = values[i] or nil end
-  return job
+  local state, queue, family, handler, lane, gates, priority, slack_ms, rank, keep_ms, claims, kills,
+    retries, trace, admitted_at, available_at, claimed_at, holder, next_spec, refused =
+    unpack(redis.call("HMGET", job_key(id), "state", "queue", "family", "handler", "lane", "gates",
+      "priority", "slack_ms", "rank", "keep_ms", "claims", "kills", "retries", "trace", "admitted_at",
+      "available_at", "claimed_at", "holder", "next", "refused"))
+  return state and {
+    id = id, state = state, queue = queue, family = family, handler = handler, lane = lane, gates = gates,
+    priority = priority, slack_ms = slack_ms, rank = rank, keep_ms = keep_ms, claims = claims, kills = kills,
+    retries = retries, trace = trace, admitted_at = admitted_at, available_at = available_at,
+    claimed_at = claimed_at, holder = holder, next = next_spec, refused = refused,
+  }
 end
 
 -- Jobs by state, summed up here: a script that ends one job and starts the next of its family changes
@@ -37,8 +37,8 @@ end
 local function move_job(job, verb, to, now_ms, entry)
   if job.state then count(job, job.state, -1) end
   count(job, to, 1)
-  entry.job, entry.family, entry.handler, entry.queue = job.id, job.family, job.handler, job.queue
-  entry.lane, entry.trace, entry.from, entry.to = job.lane, job.trace, entry.from or job.state, to
-  record(verb, now_ms, entry)
+  entry.handler, entry.trace, entry.from = job.handler, job.trace, entry.from or job.state
+  record(verb, now_ms, entry,
+    "job", job.id, "family", job.family, "queue", job.queue, "lane", job.lane, "to", to)
   job.state = to
 end

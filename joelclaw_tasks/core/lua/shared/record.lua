@@ -1,12 +1,15 @@
 -- record: the transitions stream. If it is not in the stream, it did not happen.
--- `entry` maps field to value; empty values are left out.
-local function record(verb, now_ms, entry)
-  local fields = { "verb", verb, "at", now_ms }
+-- `entry` maps field to value, empty values are left out; more fields follow in pairs.
+local function record(verb, now_ms, entry, ...)
+  -- Lua formats a number for a command slowly, and several commands want this one.
+  local at = string.format("%.0f", now_ms)
+  local fields = { "MAXLEN", "~", transitions_max, "*", "verb", verb, "at", at, ... }
+  local size = #fields
   for name, value in pairs(entry) do
     if value and value ~= "" then
-      fields[#fields + 1] = name
-      fields[#fields + 1] = value
+      fields[size + 1], fields[size + 2] = name, value
+      size = size + 2
     end
   end
-  redis.call("XADD", transitions_key, "MAXLEN", "~", transitions_max, "*", unpack(fields))
+  redis.call("XADD", transitions_key, unpack(fields, 1, size))
 end
