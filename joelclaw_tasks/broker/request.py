@@ -19,6 +19,8 @@ logger = get_logger(__name__)
 class Request(CeleryRequest):
     """Notes start and failure on the message, where the transport's ack and reject find them."""
 
+    acknowledged: bool
+
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         if not may_start(self.message):
             # The connection broke between delivery and start: the job is another worker's now.
