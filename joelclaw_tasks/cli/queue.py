@@ -11,6 +11,7 @@ from joelclaw_tasks.cli.duration import duration, parse_ttl_ms
 from joelclaw_tasks.cli.envelope import CommandFailed, NextAction, Outcome
 from joelclaw_tasks.cli.gate_name import gate_among, resolve_gate
 from joelclaw_tasks.cli.invocation import current
+from joelclaw_tasks.cli.queue_control import control
 from joelclaw_tasks.cli.queue_parts import (
     DEPTH,
     Actor,
@@ -139,3 +140,4 @@ def resume(
 
 queue.command("stats")(stats)
 queue.command("timeline")(timeline)
+queue.add_typer(control, name="control")

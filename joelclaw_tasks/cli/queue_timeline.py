@@ -22,7 +22,9 @@ _STYLES = {
     "completed": "bold green",
 }  # fmt: skip
 #: Shorter gaps are not worth a line.
-_SHORTEST_GAP_MS = 1
+_SHORTEST_GAP_MS = 10
+#: Where the moves begin: left of it stands when they were made.
+_MARGIN = 16
 
 
 @command
@@ -41,7 +43,7 @@ def timeline(job_id: Annotated[str, typer.Argument(help="The id of a job.")]) ->
     moves = list(store.history.read(job=job_id))
     if job is None and not moves:
         raise UnknownJob(f"no job has the id {job_id!r}, and the stream has no move of one")
-    controls = list(store.history.read(verbs=[Verb.PAUSE, Verb.RESUME]))
+    controls = list(store.history.read(acts=True, verbs=[Verb.PAUSE, Verb.RESUME]))
     extent = store.history.extent()
     known = job or {}
     told = tell(moves, controls, job, store.view.now_ms())
@@ -64,9 +66,11 @@ def _view(result: Mapping[str, Any]) -> Callable[[Console], None]:
         console.print(text(" → ".join(names), "dim"))
         if not result["complete"]:
             console.print(text(_lost(result), "yellow"))
-        began_at = result["moves"][0]["at"] if result["moves"] else 0
-        for move in result["moves"]:
-            _move(console, move, began_at)
+        moves = result["moves"]
+        if moves:
+            console.print(text(f"from {clock_time(moves[0]['at'])}", "dim"))
+        for move in moves:
+            _move(console, move, moves[0]["at"])
         totals = [f"{duration(ms)} {state}" for state, ms in result["totals"].items()]
         if len(totals) > 1:
             console.print(text(f"in all: {', '.join(totals)}", "dim"))
@@ -82,25 +86,27 @@ def _lost(result: Mapping[str, Any]) -> str:
 
 def _move(console: Console, move: Mapping[str, Any], began_at: int) -> None:
     """One move, then the stretch of time that follows it."""
-    at = clock_time(move["at"]) if move["at"] == began_at else f"+{duration(move['at'] - began_at)}"
-    parts = [text(f"{at:>23}", "dim"), text(move["verb"], "bold")]
+    parts = [
+        text(f"{'+' + duration(move['at'] - began_at):>{_MARGIN - 2}} ", "dim"),
+        text(move["verb"], "bold"),
+    ]
     if move["to"]:
         parts.append(text(f"→ {move['to']}", _STYLES.get(move["to"], "")))
-    console.print(line(*parts, text(_details(move), "dim")))
+    details = _details(move)
+    console.print(line(*parts, *([text(details, "dim")] if details else [])))
     if move.get("reason"):
-        reason = move["reason"].strip().splitlines()
-        console.print(text(f"{'':>24}{reason[-1] if reason else ''}", "yellow"))
+        lines = move["reason"].strip().splitlines()
+        console.print(text(f"{'':>{_MARGIN}}{lines[-1] if lines else ''}", "yellow"))
     gap = move.get("gap")
     if gap is None or gap["ms"] < _SHORTEST_GAP_MS:
         return
-    spent = f"{'':>22}│ {duration(gap['ms'])} {gap['spent']}" + (" so far" if gap["open"] else "")
-    console.print(text(spent))
+    bar = f"{'':>{_MARGIN}}│ "
+    console.print(text(f"{bar}{duration(gap['ms'])} {gap['spent']}{' so far' if gap['open'] else ''}"))
     for pause in gap.get("paused", ()):
-        why = f" ({pause['reason']})" if pause["reason"] else ""
-        held = f"{'':>22}│   {duration(pause['ms'])} of it behind {pause['gate']}, by {pause['actor']}{why}"
-        console.print(text(held, "yellow"))
+        why = f"{pause['actor']}: {pause['reason']}" if pause["reason"] else pause["actor"]
+        console.print(text(f"{bar}  {duration(pause['ms'])} behind {pause['gate']} ({why})", "yellow"))
     if gap.get("parked"):
-        console.print(text(f"{'':>22}│   its lane is parked at {gap['parked']['gate']}", "yellow"))
+        console.print(text(f"{bar}  its lane is parked at {gap['parked']['gate']}", "yellow"))
 
 
 def _details(move: Mapping[str, Any]) -> str:
@@ -114,11 +120,12 @@ def _details(move: Mapping[str, Any]) -> str:
     if (move.get("attempt") or 0) > 1:
         details.append(f"attempt {move['attempt']}")
     if move.get("due_at"):
-        details.append(f"due {clock_time(move['due_at'])}")
+        details.append(f"due in {duration(max(0, move['due_at'] - move['at']))}")
     if move.get("gate"):
         details.append(f"at {move['gate']}")
-    for name, word in (("wait_ms", "waited"), ("run_ms", "ran")):
-        # A claim says how long it waited; what ends a run repeats that, and says how long it ran.
-        if name in move and (name == "run_ms" or move["verb"] == "claim"):
-            details.append(f"{word} {duration(move[name])}")
+    # A claim says how long the job waited; what ends its run repeats that, and says how long it ran.
+    if "run_ms" in move:
+        details.append(f"ran {duration(move['run_ms'])}")
+    elif "wait_ms" in move:
+        details.append(f"waited {duration(move['wait_ms'])}")
     return " · ".join(details)

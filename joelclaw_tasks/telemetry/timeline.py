@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from joelclaw_tasks.core.history import Entry
@@ -50,7 +51,7 @@ def timeline(
     pauses = _pauses(controls, {gate for move in moves for gate in _pause_gates(move)})
     steps = []
     state = ""
-    for move, after in zip(moves, [*moves[1:], None], strict=True):
+    for move, after in zip_longest(moves, moves[1:]):
         state = move.to_state or state  # a duplicate that was turned away left it where it was
         step: dict[str, Any] = {"at": move.at, "verb": move.verb, "from": move.from_state or None}
         step["to"] = move.to_state or None
