@@ -33,7 +33,7 @@ def test_the_newest_acts_are_told_and_only_so_many():
         act("pause", gate="g"),
     ]
 
-    told = control_history([limit, act("pause", gate="g")], limit=1)
+    told = control_history(acts, limit=1)
 
     assert 2 == told["found"]
     assert [
