@@ -8,7 +8,13 @@ package stays cheap.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from joelclaw_tasks.broker.install import install
+    from joelclaw_tasks.core.event import Event
+    from joelclaw_tasks.emit import emit, emit_many
+    from joelclaw_tasks.fleet.app import app
 
 __version__ = "0.1.0"
 

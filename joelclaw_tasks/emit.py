@@ -6,12 +6,15 @@ import base64
 import json
 import os
 import socket
+import sys
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from time import time
+from types import ModuleType
 from typing import Any, Literal
 
 from opentelemetry import propagate, trace
@@ -93,10 +96,18 @@ class Receipt:
 class Emitter:
     """Emits events of one registry into one Redis. Safe to share between threads."""
 
-    def __init__(self, settings: Settings, registry: Registry, store: Store) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        store: Store,
+        *,
+        now_ms: Callable[[], int] = lambda: int(time() * 1000),
+    ) -> None:
         self.registry = registry
         self.store = store
         self._settings = settings
+        self._now_ms = now_ms
 
     @classmethod
     def connect(cls, settings: Settings) -> Emitter:
@@ -145,7 +156,7 @@ class Emitter:
     def _plan(self, new: NewEvent, carrier: dict[str, str]) -> tuple[Event, list[Job]]:
         spec = self.registry.event(new.name)
         chosen = parse_priority(new.priority)
-        now_ms = int(time() * 1000)
+        now_ms = self._now_ms()
         for what, value in (("data", new.data), ("meta", new.meta)):
             if not isinstance(value, Mapping):
                 raise InvalidEvent(f"{what} of {new.name} must be a JSON object, not {type(value).__name__}")
@@ -223,14 +234,31 @@ def emit(
     jobs waiting until then. Raises UnknownEvent, InvalidEvent, PayloadTooLarge or CoreUnreachable;
     then nothing was queued, or (CoreUnreachable) emitting again under the same id is safe.
     """
-    return _default().emit(
+    return _current().emit(
         name, data, id=id, source=source, priority=priority, at=at, delay_s=delay_s, meta=meta or {}
     )
 
 
 def emit_many(events: Iterable[NewEvent]) -> list[Receipt]:
     """Emit many events in few round trips; see Emitter.emit_many."""
-    return _default().emit_many(events)
+    return _current().emit_many(events)
+
+
+@contextmanager
+def emitting_with(emitter: Emitter) -> Iterator[None]:
+    """The functions `emit` and `emit_many` use this emitter meanwhile, in every thread."""
+    _stand_ins.append(emitter)
+    try:
+        yield
+    finally:
+        _stand_ins.remove(emitter)
+
+
+_stand_ins: list[Emitter] = []
+
+
+def _current() -> Emitter:
+    return _stand_ins[-1] if _stand_ins else _default()
 
 
 @cache
@@ -322,3 +350,13 @@ def _template(handler: HandlerSpec) -> tuple[str, str]:
         "delivery_info": {"exchange": "", "routing_key": handler.queue},
     }  # fmt: skip
     return _encode(headers)[1:-1], _encode(properties)[1:-1]
+
+
+class _Callable(ModuleType):
+    """`joelclaw_tasks.emit` is this module for whoever has imported it, and a function for everybody else."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Receipt:
+        return emit(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -183,3 +183,12 @@ def holder_for(name: str, make: Callable[[], Holder]) -> Holder:
             _holders[key] = make()
             atexit.register(_holders[key].close)
         return _holders[key]
+
+
+def end_holder(holder: Holder) -> None:
+    """Close a holder before the process ends: its Redis goes away, and another may come in its place."""
+    with _holders_guard:
+        for key in [key for key, known in _holders.items() if known is holder]:
+            del _holders[key]
+    atexit.unregister(holder.close)
+    holder.close()

@@ -402,12 +402,13 @@ class Channel(stock.Channel):
         return int(super()._size(queue)) + self.store.queue_size(queue)
 
     def _purge(self, queue: str) -> int:
-        return int(super()._purge(queue)) + self.store.purge(queue, actor="celery purge", reason="purge")
+        cancelled = self.store.cancel_queue(queue, actor="celery purge", reason="purge")
+        return int(super()._purge(queue)) + cancelled
 
     def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
         super()._delete(queue, *args, **kwargs)
         if not queue.endswith(".pidbox"):
-            self.store.purge(queue, actor="celery", reason="queue deleted")
+            self.store.cancel_queue(queue, actor="celery", reason="queue deleted")
 
     def _has_queue(self, queue: str, **kwargs: Any) -> bool:
         return bool(super()._has_queue(queue, **kwargs)) or self.store.queue_size(queue) > 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,19 +11,25 @@ from joelclaw_tasks.cli.duration import duration, parse_ttl_ms
 from joelclaw_tasks.cli.envelope import CommandFailed, NextAction, Outcome
 from joelclaw_tasks.cli.gate_name import gate_among, resolve_gate
 from joelclaw_tasks.cli.invocation import current
-from joelclaw_tasks.cli.progress import progress
+from joelclaw_tasks.cli.queue_control import control
+from joelclaw_tasks.cli.queue_parts import (
+    DEPTH,
+    Actor,
+    actor_of,
+    inspect_command,
+    open_store,
+    resume_command,
+)
+from joelclaw_tasks.cli.queue_stats import stats
+from joelclaw_tasks.cli.queue_timeline import timeline
 from joelclaw_tasks.cli.queue_views import depth_view, job_view, jobs_view
 from joelclaw_tasks.cli.terminal import text
 from joelclaw_tasks.cli.tree import command_tree
-
-if TYPE_CHECKING:
-    from joelclaw_tasks.core.store import Store
 
 _DEFAULT_TTL = "15m"
 
 queue = typer.Typer(invoke_without_command=True, pretty_exceptions_enable=False)
 
-_DEPTH = NextAction("joelclaw queue depth", "how much is waiting, and for how long")
 _LIST = NextAction("joelclaw queue list", "the waiting jobs in the order they would start")
 _PAUSE = NextAction(
     "joelclaw queue pause <gate> [--ttl <ttl>] [--reason <reason>]",
@@ -38,7 +42,6 @@ _PAUSE = NextAction(
 )
 
 Gate = Annotated[str, typer.Argument(help="A family, handler or queue name, or pause:family/<name>.")]
-Actor = Annotated[str | None, typer.Option("--actor", help="Who does it (default: <user>@cli).")]
 
 
 @queue.callback()
@@ -53,8 +56,8 @@ def group(context: typer.Context) -> None:
 @command
 def depth() -> Outcome:
     """How much is waiting, per family and priority, for how long, and which gates are shut."""
-    snapshot = _store().snapshot()
-    pauses = [NextAction(_resume_command(each["gate"]), "let it go again") for each in snapshot["pauses"][:3]]
+    snapshot = open_store().snapshot()
+    pauses = [NextAction(resume_command(each["gate"]), "let it go again") for each in snapshot["pauses"][:3]]
     return Outcome(snapshot, (_LIST, *pauses, _PAUSE), depth_view(snapshot))
 
 
@@ -64,17 +67,17 @@ def list_jobs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000, help="How many at most.")] = 10,
 ) -> Outcome:
     """The waiting jobs, in the order in which they would start."""
-    jobs = _store().list_jobs(limit=limit)
-    actions = [NextAction(_inspect_command(job["id"]), "everything known of it") for job in jobs[:3]]
-    return Outcome({"count": len(jobs), "jobs": jobs}, (*actions, _DEPTH), jobs_view(jobs))
+    jobs = open_store().list_jobs(limit=limit)
+    actions = [NextAction(inspect_command(job["id"]), "everything known of it") for job in jobs[:3]]
+    return Outcome({"count": len(jobs), "jobs": jobs}, (*actions, DEPTH), jobs_view(jobs))
 
 
 @queue.command("inspect")
 @command
 def inspect(job_id: Annotated[str, typer.Argument(help="The id of a job.")]) -> Outcome:
     """Everything known of one job: state, payload, and what it waits for."""
-    job = _store().inspect(job_id)
-    return Outcome({"job": job}, (_LIST, _DEPTH), job_view(job))
+    job = open_store().inspect(job_id)
+    return Outcome({"job": job}, (_LIST, DEPTH), job_view(job))
 
 
 @queue.command("pause")
@@ -92,13 +95,13 @@ def pause(
     """Hold back a family, handler or queue: nothing of it starts until it is resumed."""
     if no_ttl and ttl is not None:
         raise usage("--ttl and --no-ttl exclude each other", fix="Give one of --ttl and --no-ttl.")
-    by = _actor(actor)
+    by = actor_of(actor)
     ttl_ms = 0 if no_ttl else parse_ttl_ms(ttl if ttl is not None else _DEFAULT_TTL)
-    store = _store()
+    store = open_store()
     resolved = resolve_gate(gate, current().settings(), store.snapshot)
     record = store.pause(resolved, actor=by, reason=reason, ttl_ms=ttl_ms)
     until = f"for {duration(ttl_ms)}" if ttl_ms else "until it is resumed"
-    actions = (NextAction(_resume_command(resolved), "let it go again"), _DEPTH, _LIST)
+    actions = (NextAction(resume_command(resolved), "let it go again"), DEPTH, _LIST)
     return Outcome(
         {"gate": resolved, "pause": record},
         actions,
@@ -114,8 +117,8 @@ def resume(
     actor: Actor = None,
 ) -> Outcome:
     """Let a paused family, handler or queue go again."""
-    by = _actor(actor)
-    store = _store()
+    by = actor_of(actor)
+    store = open_store()
     snapshot = store.snapshot()
     resolved = gate_among(gate, [each["gate"] for each in snapshot["pauses"]])
     if resolved is None:
@@ -126,34 +129,15 @@ def resume(
             f"{resolved} is not paused",
             code="QUEUE_FAMILY_NOT_PAUSED",
             fix="`joelclaw queue depth` shows what is paused.",
-            next_actions=(_DEPTH,),
+            next_actions=(DEPTH,),
         )
     return Outcome(
         {"gate": resolved, "resumed": True, "previous_pause": previous},
-        (_DEPTH, _LIST),
+        (DEPTH, _LIST),
         lambda console: console.print(text(f"resumed {resolved}")),
     )
 
 
-def _store() -> Store:
-    from joelclaw_tasks.core.store import Store
-
-    settings = current().settings()
-    progress().say("asking Redis")
-    return Store.connect(settings)
-
-
-def _actor(given: str | None) -> str:
-    if given is not None:
-        if not given.strip():
-            raise usage("--actor must not be empty", fix="Name who does it, or leave --actor out.")
-        return given
-    return f"{os.environ.get('USER') or os.environ.get('LOGNAME') or f'uid-{os.getuid()}'}@cli"
-
-
-def _inspect_command(job_id: Any) -> str:
-    return f"joelclaw queue inspect {shlex.quote(str(job_id))}"
-
-
-def _resume_command(gate: Any) -> str:
-    return f"joelclaw queue resume {shlex.quote(str(gate))}"
+queue.command("stats")(stats)
+queue.command("timeline")(timeline)
+queue.add_typer(control, name="control")

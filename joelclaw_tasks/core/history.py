@@ -11,16 +11,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from joelclaw_tasks.core.states import Verb
-
 #: Entries that Redis looks at in one go: about 3 ms of its time.
 PAGE = 500
-#: Verbs that steer rather than move a job on.
-CONTROL_VERBS = frozenset({Verb.PAUSE, Verb.RESUME, Verb.LIMIT})
+#: Stands for a job where acts are wanted: no job can have this id.
+_NO_JOB = "\n"
 
 
 class Entry:
-    """One entry of the stream: a move of a job, or an act on a gate.
+    """One entry of the stream: a move of a job, or an act on a gate or on many jobs.
 
     `id` is the stream's own, `at` the epoch millisecond of the move. Times of a job are None where the
     entry has none; text that it does not have is empty. `fields` has every field, as text.
@@ -50,7 +48,7 @@ class Entry:
 
     @property
     def job(self) -> str:
-        """The job that moved; empty when the entry is about a gate."""
+        """The job that moved; empty when the entry is an act."""
         return self.text("job")
 
     @property
@@ -110,16 +108,19 @@ class History:
         until_at: int | None = None,
         job: str = "",
         verbs: Collection[str] = (),
+        acts: bool = False,
         newest_first: bool = False,
         page: int = PAGE,
     ) -> Iterator[Entry]:
         """Entries of a span of time (epoch milliseconds, both ends included), page by page.
 
-        `job` and `verbs` choose among them, inside Redis. What is added after the first page was
-        read is not part of it. Raises CoreUnreachable.
+        `job` and `verbs` choose among them, inside Redis; so does `acts`, which leaves only entries that
+        are about no single job: what was done to gates, or to many jobs at once. What is added after the
+        first page was read is not part of it. Raises CoreUnreachable.
         """
         # A script adds its entries at `at` or, when the clock was moved back, under a later id.
         first, last = str(since_at), "+" if newest_first else self._last_id()
+        job = _NO_JOB if acts else job
         while last:
             looked_at, entries, _ = self._page(first, last, newest_first, page, job, verbs)
             for entry in entries:

@@ -24,6 +24,9 @@ KEYS: dict[str, str] = {
     "leases": "leases:%s",  # zset of a holder: job id -> claimed_at
     "holders": "holders",  # hash: holder -> JSON: where it runs, its Redis client id
     "dead": "dead",  # zset: job id -> discarded_at
+    "dead_jobs": "dead_jobs:%s",  # zset of a failure signature: job id -> discarded_at
+    "dead_groups": "dead_groups",  # hash: failure signature -> JSON: first_at, last_at, place, error
+    "orphans": "orphans",  # list: jobs discarded because their worker died, whose callers wait for a result
     "counts": "counts",  # hash: "<queue>\n<family>|<priority>|<state>" -> jobs
     "queues": "queues",  # set: names of all queues
     "wake": "wake:%s",  # list of a queue: at most one wake token

@@ -37,6 +37,7 @@ class Verb(StrEnum):
     DISCARD = "discard"
     CANCEL = "cancel"
     REVIVE = "revive"
+    PURGE = "purge"
     PAUSE = "pause"
     RESUME = "resume"
     LIMIT = "limit"
@@ -57,6 +58,7 @@ class Word(StrEnum):
     DISCARDED = "DISCARDED"
     CANCELLED = "CANCELLED"
     REVIVED = "REVIVED"
+    PURGED = "PURGED"  # gone from the dead letter, message and failure
     MISSING = "MISSING"  # no job has this id
     WRONG_STATE = "WRONG_STATE"  # the verb does not apply: nothing changed
     PAUSED = "PAUSED"
@@ -89,4 +91,5 @@ TRANSITIONS: tuple[tuple[State | None, Verb, State], ...] = (
     (State.AVAILABLE, Verb.CANCEL, State.CANCELLED),
     (State.RETRYABLE, Verb.CANCEL, State.CANCELLED),
     (State.DISCARDED, Verb.REVIVE, State.AVAILABLE),
+    (State.DISCARDED, Verb.PURGE, State.CANCELLED),
 )

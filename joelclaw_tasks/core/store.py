@@ -17,6 +17,8 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
 from joelclaw_tasks.core.caller import Caller
+from joelclaw_tasks.core.dead_letter import DeadLetter
+from joelclaw_tasks.core.failure import Failure, signature_of
 from joelclaw_tasks.core.history import History
 from joelclaw_tasks.core.job import LIMIT_GATE, Job
 from joelclaw_tasks.core.keys import Keys
@@ -72,6 +74,7 @@ class Store(Caller):
         self.transitions_max = transitions_max
         self._now_ms = now_ms
         self.view = View(client, keys)
+        self.dead = DeadLetter(client, keys, self.now_ms)
         self.history = History(partial(self._call, "history", repeatable=True), transitions_max)
 
     @classmethod
@@ -178,17 +181,45 @@ class Store(Caller):
         args = [*self._head(), self.max_kills, int(killed), reason, *tags]
         return read_words(self._call("release", args)) if tags else []
 
-    def discard(self, tag: str, error: str) -> Word:
-        """Executing -> discarded: to the dead letter, with its error. DISCARDED, RETRIED or LEASE_LOST."""
-        return read_word(self._call("discard", [*self._head(), tag, _text(error, 10_000)]))
+    def discard(self, tag: str, failure: Failure | str) -> Word:
+        """Executing -> discarded: to the dead letter, with its failure. DISCARDED, RETRIED or LEASE_LOST.
+
+        A text is the reason of somebody who knows of no exception.
+        """
+        if isinstance(failure, str):
+            failure = Failure(failure, signature_of("Discarded", failure, ""))
+        parts = (failure.error, failure.signature, failure.place, failure.traceback)
+        args = [*self._head(), tag, *(_text(part, 10_000) for part in parts)]
+        return read_word(self._call("discard", args))
 
     def cancel(self, ids: Sequence[str], *, actor: str, reason: str) -> list[Word]:
         """Waiting -> cancelled. CANCELLED, MISSING or WRONG_STATE (it runs, or is over) for each id."""
         return read_words(self._call("cancel", [*self._head(), actor, _text(reason), *ids])) if ids else []
 
     def revive(self, ids: Sequence[str], *, actor: str, reason: str) -> list[Word]:
-        """Discarded -> available. REVIVED, MISSING or WRONG_STATE for each id."""
+        """Discarded -> available, as new. REVIVED, MISSING or WRONG_STATE for each id."""
         return read_words(self._call("revive", [*self._head(), actor, _text(reason), *ids])) if ids else []
+
+    def purge(
+        self, ids: Sequence[str], *, actor: str, reason: str, until_ms: int | None = None
+    ) -> list[Word]:
+        """Discarded -> cancelled: message and failure are deleted. PURGED, MISSING or WRONG_STATE for each.
+
+        What was discarded after `until_ms` (epoch) stays, as WRONG_STATE.
+        """
+        args = [*self._head(), actor, _text(reason), "" if until_ms is None else until_ms, *ids]
+        return read_words(self._call("purge", args)) if ids else []
+
+    def trim_dead(self, keep_ms: int, most: int, at_once: int = 1_000) -> int:
+        """`purge` what is in the dead letter for longer than `keep_ms`, and the oldest of more than `most`.
+
+        0 means no bound. Takes at most `at_once` for each of the two reasons; answers how many went.
+        """
+        purged = 0
+        for ids, until_ms, reason in self._ask(lambda: self.dead.overdue(keep_ms, most, at_once)):
+            words = self.purge(ids, actor="retention", reason=reason, until_ms=until_ms)
+            purged += words.count(Word.PURGED)
+        return purged
 
     # -- holders ------------------------------------------------------------------------------
 
@@ -275,11 +306,11 @@ class Store(Caller):
         """How many jobs of a queue wait, for whatever they wait."""
         return int(self._ask(lambda: self.view.queue_size(queue)))
 
-    def purge(self, queue: str, *, actor: str, reason: str) -> int:
-        """Cancel every waiting job of a queue; answers how many."""
-        return int(self._ask(lambda: self._purge(queue, actor, reason)))
+    def cancel_queue(self, queue: str, *, actor: str, reason: str) -> int:
+        """`cancel` every waiting job of a queue; answers how many."""
+        return int(self._ask(lambda: self._cancel_queue(queue, actor, reason)))
 
-    def _purge(self, queue: str, actor: str, reason: str) -> int:
+    def _cancel_queue(self, queue: str, actor: str, reason: str) -> int:
         client: Any = self.client  # redis-py types every reply as str | bytes | None
         purged = client.llen(self.keys.inbox(queue))
         client.ltrim(self.keys.inbox(queue), 0, -1 - purged)  # its oldest, as many as were counted
@@ -308,6 +339,10 @@ class Store(Caller):
     def admit_command(self, jobs: Sequence[Job]) -> Command:
         """What follows EVALSHA in somebody else's pipeline, to `admit` there."""
         return self._command("admit", self._admit_args(jobs))
+
+    def now_ms(self) -> int:
+        """The time in epoch milliseconds: Redis's own, unless a test gave another."""
+        return self.view.now_ms() if self._now_ms is None else self._now_ms()
 
     def _head(self) -> list[Any]:
         return ["" if self._now_ms is None else self._now_ms(), self.transitions_max]

@@ -28,7 +28,7 @@ def add_handler_task(app: Celery, handler: HandlerSpec, deps: Callable[[], Deps]
     """Register the task that runs a handler; its name is the handler's name."""
 
     def run(task: Task, wire: dict[str, Any]) -> Any:
-        function = _load(handler.target)
+        function = load_target(handler.target)
         try:
             return function(Event.from_wire(wire), deps())
         except PermanentFailure:
@@ -45,7 +45,8 @@ def add_handler_task(app: Celery, handler: HandlerSpec, deps: Callable[[], Deps]
     return app.task(run, name=handler.name, **options)
 
 
-def _load(target: str) -> Callable[[Event, Deps], Any]:
+def load_target(target: str) -> Callable[[Event, Deps], Any]:
+    """The function that `module:function` names. Raises ImportError and AttributeError."""
     module, _, name = target.partition(":")
     function: Callable[[Event, Deps], Any] = getattr(import_module(module), name)
     return function

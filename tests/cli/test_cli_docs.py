@@ -20,7 +20,7 @@ def test_the_page_lists_exactly_the_commands_that_exist(joelclaw_offline: Joelcl
 def test_every_option_on_the_page_is_in_the_help(joelclaw_offline: JoelclawProcess) -> None:
     helps = "".join(
         joelclaw_offline.raw(*command, "--help").stdout.decode()
-        for command in ([], ["emit"], ["queue", "pause"], ["queue", "resume"])
+        for command in ([], ["emit"], ["queue", "pause"], ["queue", "resume"], ["queue", "stats"])
     )
 
     assert {option for option in re.findall(r"`(--[a-z-]+)", PAGE) if option not in helps} == set()

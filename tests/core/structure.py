@@ -9,7 +9,10 @@ import redis
 from joelclaw_tasks.core.keys import Keys
 
 #: Keys that may stay when nothing waits and nothing runs.
-PERMANENT = {"counts", "queues", "limits", "seen_at", "transitions", "dead", "holders", "pauses"}
+PERMANENT = {
+    "counts", "queues", "limits", "seen_at", "transitions", "holders", "pauses",
+    "dead", "dead_groups", "orphans",
+}  # fmt: skip
 _KEPT = {"completed", "cancelled"}
 
 
@@ -37,7 +40,7 @@ class Structure:
         self.metas = dict(zip(metas, hashes[len(jobs) :], strict=True))
         zsets = [
             (kind, name)
-            for kind in ("lane", "ready", "parked", "running", "leases")
+            for kind in ("lane", "ready", "parked", "running", "leases", "dead_jobs")
             for name in named.get(kind, ())
         ]
         for kind, name in zsets:
@@ -50,6 +53,7 @@ class Structure:
         self.wakes = {name: client.llen(keys.wake(name)) for name in named.get("wake", ())}
         self.timers = dict(client.zrange(keys.timers, 0, -1, withscores=True))
         self.dead = set(client.zrange(keys.dead, 0, -1))
+        self.dead_groups = set(client.hkeys(keys.dead_groups))
         self.parked_gates = set(client.zrange(keys.parked_gates, 0, -1))
         self.pauses = set(client.hkeys(keys.pauses))
         self.limits = {gate: int(most) for gate, most in client.hgetall(keys.limits).items()}
@@ -71,6 +75,7 @@ class Structure:
         """Every contradiction."""
         return [
             *self._lane_faults(), *self._job_faults(), *self._gate_faults(), *self._count_faults(),
+            *self._dead_faults(),
         ]  # fmt: skip
 
     def _lane_faults(self) -> list[str]:
@@ -165,6 +170,17 @@ class Structure:
                     f"lanes of queue {queue} wait at the open gate {gate} and nothing will bring them back"
                 )
         faults += [f"wake:{queue} holds {n} tokens" for queue, n in self.wakes.items() if n > 1]
+        return faults
+
+    def _dead_faults(self) -> list[str]:
+        actual: dict[str, set[str]] = {}
+        for name, job in self.jobs.items():
+            if job["state"] == "discarded":
+                actual.setdefault(job["signature"], set()).add(name)
+        grouped = {signature: set(jobs) for signature, jobs in self.of("dead_jobs").items()}
+        faults = [] if grouped == actual else [f"groups {grouped}, but the dead are {actual}"]
+        if self.dead_groups != set(grouped):
+            faults.append(f"records of groups {self.dead_groups}, but groups {set(grouped)}")
         return faults
 
     def _count_faults(self) -> list[str]:

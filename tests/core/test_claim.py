@@ -120,7 +120,7 @@ def test_messages_of_stock_producers_are_moved_to_the_inbox_of_their_queue(core)
     assert ["m2", "m1"] == core.text.lrange(core.key.inbox("q"), 0, -1)
     assert not core.text.exists("old")
     assert 2 == core.store.queue_size("q")
-    assert 2 == core.store.purge("q", actor="t", reason="")
+    assert 2 == core.store.cancel_queue("q", actor="t", reason="")
     assert 0 == core.store.queue_size("q")
 
 

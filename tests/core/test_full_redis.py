@@ -69,7 +69,7 @@ def test_people_stay_in_control(full):
     assert full.store.resume("pause:queue/q", actor="t")
     assert 1 == full.store.limit({"limit:resource/nas": 1}, actor="t", reason="")
     assert [Word.CANCELLED, Word.CANCELLED] == full.store.cancel(["c", "later"], actor="t", reason="")
-    assert 1 == full.store.purge("q", actor="t", reason="")
+    assert 1 == full.store.cancel_queue("q", actor="t", reason="")
     assert 2 == full.store.snapshot()["by_state"]["executing"]
     assert ([], 0) == (full.store.list_jobs(), full.store.queue_size("q"))
     assert "executing" == full.store.inspect("a")["state"]

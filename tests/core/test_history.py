@@ -102,6 +102,15 @@ def test_verbs_are_chosen_wherever_they_are(core):
     assert "resume" == resume.verb
 
 
+def test_acts_are_what_is_about_no_single_job(core):
+    core.admit("a")
+    core.store.limit({"limit:x": 3}, actor="joel", reason="")
+    core.store.cancel(["a"], actor="joel", reason="")
+
+    assert [("limit", "")] == moves(core, acts=True)
+    assert [] == moves(core, acts=True, verbs=["cancel"])
+
+
 def test_what_is_added_while_reading_is_not_part_of_it(core):
     core.admit("a")
     core.admit("b")

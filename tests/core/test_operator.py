@@ -100,13 +100,13 @@ def test_purge_cancels_what_waits_in_one_queue_and_nothing_else(core):
     core.admit("elsewhere", queue="q2")
     core.admit("later", queue="q2", due_ms=core.clock.now + 9_000)
 
-    assert 1_502 == core.store.purge("q", actor="joel", reason="start over")
+    assert 1_502 == core.store.cancel_queue("q", actor="joel", reason="start over")
 
     assert 0 == core.store.queue_size("q")
     assert 2 == core.store.queue_size("q2")
     assert [Word.COMPLETED] == core.store.complete([tag])
-    assert 0 == core.store.purge("q", actor="t", reason="")
-    assert 0 == core.store.purge("unknown", actor="t", reason="")
+    assert 0 == core.store.cancel_queue("q", actor="t", reason="")
+    assert 0 == core.store.cancel_queue("unknown", actor="t", reason="")
 
 
 def test_purge_ends_although_a_hash_was_deleted_by_hand(core):
@@ -114,7 +114,7 @@ def test_purge_ends_although_a_hash_was_deleted_by_hand(core):
     core.admit("here")
     core.text.delete(core.key.job("gone"))
 
-    assert 1 == core.store.purge("q", actor="t", reason="")
+    assert 1 == core.store.cancel_queue("q", actor="t", reason="")
     assert [] == core.claim_ids()
     core.text.hdel(core.key.counts, "q\nfam|2|available")
 

@@ -20,7 +20,7 @@ from tests.core.chart import PAGE, chart, drawn
 LUA = Path(scripts.__file__).parent / "lua"
 SHARED_VERBS = {"stage": "timers"}
 SEVERAL_VERBS = {"settle"}  # complete and claim in one call
-READERS = {"history"}  # no verbs: they change nothing
+READERS = {"explain", "history"}  # no verbs: they change nothing
 
 
 def test_each_verb_has_one_script_and_each_script_is_a_verb():
@@ -146,7 +146,7 @@ def test_a_redis_that_is_not_there_is_unreachable_by_every_verb(url):
     for call in (
         store.snapshot, store.list_jobs, store.load_scripts, store.holders,
         lambda: store.inspect("a"), lambda: store.queue_size("q"), lambda: store.held_by("w"),
-        lambda: store.purge("q", actor="t", reason=""), lambda: store.settle(["a#1#1"], ["q"], 1, "w"),
+        lambda: store.cancel_queue("q", actor="t", reason=""), lambda: store.settle(["a#1#1"], ["q"], 1, "w"),
         lambda: store.complete(["a#1#1"]), lambda: store.pause("pause:queue/q", actor="t", reason=""),
     ):  # fmt: skip
         with pytest.raises(CoreUnreachable, match="Redis does not answer") as caught:

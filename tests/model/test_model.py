@@ -251,6 +251,7 @@ class Machine(RuleBasedStateMachine):
         self.store.expire(["w1"], reason="end")
         structure = Structure(self.text, self.store.keys)
         over = {f"job:{id}" for id, job in structure.jobs.items() if job["state"] in FINAL}
+        over |= {f"dead_jobs:{signature}" for signature in structure.dead_groups}
         left = {key for key in structure.keys - over - PERMANENT if not key.startswith("wake:")}
         assert set() == left
         self.text.close()

@@ -46,7 +46,8 @@ local function admit(job, call)
   if call.refusal ~= "" then
     redis.call("HSET", job_key(job.id), "refused", 1)
     redis.call("SADD", queues_key, job.queue)
-    bury(job, "admit", now_ms, call.refusal, entry)
+--@include bury
+    bury(job, "admit", now_ms, { kind = "Refused", error = call.refusal }, entry)
     return "REFUSED"
   end
   if call.due_ms > now_ms then
@@ -66,7 +67,8 @@ local function admit_once(job, call)
   if known and FINAL[known.state] and job.keep_ms == "0" then
     -- A plain task may be sent again under its old id once it is over, as on stock Celery.
     if known.state == "discarded" then
-      redis.call("ZREM", dead_key, job.id)
+--@include exhume
+      exhume(job.id)
       count(known, "discarded", -1)
     end
     redis.call("DEL", job_key(job.id))

@@ -1,10 +1,13 @@
--- discard: executing -> discarded, the dead letter, with its error.
--- ARGV: now, transitions_max, tag, error. Reply: DISCARDED | RETRIED | LEASE_LOST
+-- discard: executing -> discarded, the dead letter, with its failure.
+-- ARGV: now, transitions_max, tag, error, signature, place, traceback.
+-- Reply: DISCARDED | RETRIED | LEASE_LOST
 --@include keys
 --@include drain
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
-local tag, failure = ARGV[3], ARGV[4]
+local tag = ARGV[3]
+local failure = { error = ARGV[4], signature = ARGV[5], place = ARGV[6], traceback = ARGV[7] }
+--@include bury
 --@include leave
 local job = leased_job(tag)
 if not job then return "LEASE_LOST" end

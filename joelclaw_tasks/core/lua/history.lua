@@ -1,6 +1,7 @@
 -- history: reads one page of the transitions stream; changes nothing. It looks through the page here, so that
 -- a few entries of many need not travel, and answers JSON, which a client parses faster than many values.
--- ARGV: first id, last id, newest first (0|1), how many to look at, job ("": all), verbs (none: all).
+-- ARGV: first id, last id, newest first (0|1), how many to look at, job ("": all; "\n": what is of no job),
+-- verbs (none: all).
 -- Reply: {last id looked at or "", found (JSON: [[id, [field, value, ...]], ...]), length of the stream}
 --@include keys
 local count, job = ARGV[4], ARGV[5]
@@ -19,12 +20,12 @@ for i = 6, #ARGV do
 end
 
 local function is_wanted(fields)
-  local of_job, of_verb = job == "", not verbs
+  local of, verb = "\n", nil
   for i = 1, #fields, 2 do
-    if fields[i] == "job" and fields[i + 1] == job then of_job = true end
-    if fields[i] == "verb" and verbs and verbs[fields[i + 1]] then of_verb = true end
+    if fields[i] == "job" then of = fields[i + 1] end
+    if fields[i] == "verb" then verb = fields[i + 1] end
   end
-  return of_job and of_verb
+  return (job == "" or of == job) and (not verbs or verbs[verb])
 end
 
 if job ~= "" or verbs then

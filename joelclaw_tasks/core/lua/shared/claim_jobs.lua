@@ -48,8 +48,9 @@ local function start(lane)
   redis.call("HSET", job_key(id), "state", "executing", "claims", job.claims, "holder", holder,
     "claimed_at", now, "gates", lane.gates)
   redis.call("ZADD", leases_key(holder), now, id)
-  move_job(job, "claim", "executing", now_ms,
-    { wait_ms = now_ms - tonumber(available_at), attempt = job.claims, holder = holder })
+  move_job(job, "claim", "executing", now_ms, {
+    wait_ms = now_ms - tonumber(available_at), attempt = job.claims, holder = holder, gates = lane.gates,
+  })
   return tag_of(job), payload, kills
 end
 

@@ -1,4 +1,4 @@
--- enter: how a job comes to wait: in its lane, for a clock, or in the dead letter.
+-- enter: how a job comes to wait: in its lane or for a clock.
 --@include job
 --@include lanes
 local function set_available(job, rank, now_ms, is_new)
@@ -14,17 +14,4 @@ local function set_waiting(job, state, due_ms, now_ms)
   redis.call("SADD", queues_key, job.queue)
   -- An idle worker looks once a second; one that sleeps until a later timer must hear of an earlier one.
   if due_ms < now_ms + 2000 then wake(job.queue) end
-end
-
--- The first `most` bytes of a text, cut between two characters.
-local function shortened(text, most)
-  if #text <= most then return text end
-  return (string.gsub(string.sub(text, 1, most), "[\192-\255][\128-\191]*$", ""))
-end
-
-local function bury(job, verb, now_ms, reason, entry)
-  redis.call("HSET", job_key(job.id), "state", "discarded", "error", reason, "discarded_at", now_ms)
-  redis.call("ZADD", dead_key, now_ms, job.id)
-  entry.reason = shortened(reason, 200)
-  move_job(job, verb, "discarded", now_ms, entry)
 end

@@ -1,8 +1,8 @@
 -- job: reads the hash of one job, counts jobs by state, and records every move.
 -- Fields: state queue family handler lane gates priority slack_ms rank keep_ms payload trace
 -- admitted_at available_at due_at claims kills retries; while executing: holder claimed_at;
--- with a successor: next (its spec, JSON) next_payload; when discarded: error discarded_at, and refused
--- when it could never run; when finished: finished_at.
+-- with a successor: next (its spec, JSON) next_payload; when discarded: error signature
+-- traceback discarded_at, and refused when it could never run; when finished: finished_at.
 --@include record
 local function read_job(id)
   local state, queue, family, handler, lane, gates, priority, slack_ms, rank, keep_ms, claims, kills,

@@ -68,7 +68,9 @@ local function put_back(job, verb, now_ms, killed, max_kills, entry)
     job.kills = redis.call("HINCRBY", job_key(job.id), "kills", 1)
     entry.kills = job.kills
     if job.kills >= max_kills then
-      bury(job, "discard", now_ms, "its worker died under it " .. job.kills .. " times", entry)
+--@include bury
+      local why = { kind = "WorkerDied", error = "its worker died under it " .. job.kills .. " times" }
+      bury(job, "discard", now_ms, why, entry)
       return "DISCARDED"
     end
   end

@@ -31,7 +31,9 @@ local function expire_holder(holder, now_ms, max_kills, reason)
     if job then
       local entry = run_times(job, now_ms)
       entry.reason, entry.holder = reason, holder
-      give_back(job, "expire", now_ms, true, max_kills, entry)
+      if give_back(job, "expire", now_ms, true, max_kills, entry) == "DISCARDED" then
+        redis.call("RPUSH", orphans_key, id)
+      end
     else -- its hash was deleted by hand: nothing is left to run
       redis.call("ZREM", leases_key(holder), id)
     end

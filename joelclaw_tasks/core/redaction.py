@@ -1,0 +1,72 @@
+"""Redaction: takes secrets out of text that is kept or shown, such as a traceback.
+
+The text may come from anybody, so every pattern is bounded: none takes more than linear time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from urllib.parse import quote, urlsplit
+
+#: What stands where a secret was.
+MASK = "***"
+#: A shorter value hides nothing, and masking it would spoil ordinary text.
+_SHORTEST_SECRET = 6
+_SECRET_NAME = re.compile(r"(?i)(token|secret|password|passwd|credential|api_?key|private_?key|_key$|_pat$)")
+_URL_PASSWORD = re.compile(r"(://[^/\s:@]{0,200}:)[^@\s]{1,500}@")
+_SHAPES = (
+    re.compile(
+        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
+    ),
+    re.compile(r"(?<![\w-])(?:sk|pk|rk|xox[abeprs]|glpat)[-_][\w-]{16,}"),
+    re.compile(r"(?<!\w)(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,})"),
+    re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),  # a JSON Web Token
+    re.compile(r"(?<!\d)\d{8,10}:[\w-]{30,}"),  # a token of a Telegram bot
+)
+_BEARER = re.compile(r"(?i)(\b(?:bearer|basic)\s{1,3})(?=[\w.~+/-]{0,60}[\d=])[\w.~+/-]{8,}={0,2}")
+_VALUE = r"""(?:"[^"\n]*"|'[^'\n]*'|[^\s,;&)}\]"']+)"""
+_NAMED = re.compile(
+    r"(?i)((?:password|passwd|\bpwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|authorization"
+    r"|credentials?|cookie|session[_-]?id|\bkey(?==))[\w-]{0,40}"
+    r"""\\?["']?\s{0,3}(?:[=:]|%3D)\s{0,3}\\?)(?:(?:bearer|basic)\s{1,3})?""" + _VALUE
+)
+
+
+def redacted(text: str, secrets: Collection[str] = ()) -> str:
+    """The text with every secret in it masked: the given values, and whatever looks like one.
+
+    That is passwords of URLs, bearer tokens, `password=…` and its kin, private keys, and tokens whose
+    makers gave them a form of their own.
+    """
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    for shape in _SHAPES:
+        text = shape.sub(MASK, text)
+    text = without_url_passwords(text)
+    return _BEARER.sub(rf"\g<1>{MASK}", _NAMED.sub(rf"\g<1>{MASK}", text))
+
+
+def without_url_passwords(text: str) -> str:
+    """The text with the password of every URL in it masked."""
+    return _URL_PASSWORD.sub(rf"\g<1>{MASK}@", text)
+
+
+def secrets_of(environment: Mapping[str, str] | None = None) -> set[str]:
+    """The values that must never be shown: of variables that are named like a secret, and URL passwords."""
+    found = set()
+    for name, value in (os.environ if environment is None else environment).items():
+        if _SECRET_NAME.search(name):
+            found.add(value.strip())
+        if "://" in value:
+            found.add(_password_of(value))
+    found = {value for value in found if len(value) >= _SHORTEST_SECRET}
+    return found | {quote(value, safe="") for value in found}
+
+
+def _password_of(url: str) -> str:
+    try:
+        return urlsplit(url).password or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,53 @@
+"""joelclaw queue control status against a real Redis."""
+
+from __future__ import annotations
+
+from joelclaw_tasks.core.store import Store
+from tests.cli.conftest import JoelclawProcess
+
+GATE = "pause:queue/default"
+
+
+def test_nothing_was_ever_done(joelclaw: JoelclawProcess) -> None:
+    control = joelclaw("queue", "control", "status").result["control"]
+
+    assert (control["active"], control["recent_events"]) == ([], [])
+    assert control["counts"] == {"applied": 0, "lifted": 0, "expired": 0, "rejected": 0}
+    assert "nothing is in force" in joelclaw.on_terminal("queue", "control", "status").screen
+
+
+def test_a_pause_is_in_force_with_who_why_and_until_when(joelclaw: JoelclawProcess, store: Store) -> None:
+    store.pause(GATE, actor="joel@cli", reason="the NAS \x1b[2J is away", ttl_ms=600_000)
+    store.pause("pause:family/x", actor="amy@cli", reason="")
+    store.resume("pause:family/x", actor="joel@cli", reason="enough")
+
+    piped = joelclaw("queue", "control", "status")
+
+    control = piped.result["control"]
+    [active] = control["active"]
+    assert (active["verb"], active["target"], active["actor"]) == ("pause", GATE, "joel@cli")
+    assert active["until"] == active["at"] + 600_000
+    assert control["counts"] == {"applied": 2, "lifted": 1, "expired": 0, "rejected": 0}
+    assert [event["verb"] for event in control["recent_events"]] == ["resume", "pause", "pause"]
+    assert control["recent_events"][0]["reason"] == "enough"
+    assert piped.next_commands[0] == f"joelclaw queue resume {GATE}"
+    screen = joelclaw.on_terminal("queue", "control", "status").screen
+    assert "1 in force" in screen
+    assert "the NAS \\x1b[2J is away" in screen
+    assert "for another 9 min" in screen
+
+
+def test_the_limit_cuts_the_list_and_not_the_counts(joelclaw: JoelclawProcess, store: Store) -> None:
+    for number in range(5):
+        store.pause(GATE, actor="joel@cli", reason=f"{number}")
+
+    control = joelclaw("queue", "control", "status", "--limit", "2").result["control"]
+
+    assert [event["reason"] for event in control["recent_events"]] == ["4", "3"]
+    assert control["counts"]["applied"] == control["window"]["found"] == 5
+
+
+def test_control_alone_names_its_commands(joelclaw: JoelclawProcess) -> None:
+    [command] = joelclaw("queue", "control").result["commands"]
+
+    assert command["command"] == "joelclaw queue control status"
