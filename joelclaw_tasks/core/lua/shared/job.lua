@@ -3,11 +3,13 @@
 -- admitted_at available_at due_at claims kills retries; while executing: holder claimed_at;
 -- with a successor: next (its spec, JSON) next_payload; when discarded: error signature
 -- traceback discarded_at, and refused when it could never run; when finished: finished_at.
+-- Of few jobs: rules, what they hold by core/rules.py (JSON); cancel_asked_at; and of a batch that
+-- gathers: gathered, how many elements so far, and not_before, the time of its latest element.
 --@include record
 local JOB_FIELDS = {
   "state", "queue", "family", "handler", "lane", "gates", "priority", "slack_ms", "rank", "keep_ms",
   "claims", "kills", "retries", "trace", "admitted_at", "available_at", "claimed_at", "holder", "next",
-  "refused",
+  "refused", "rules", "gathered",
 }
 
 local function read_job(id)
@@ -16,6 +18,15 @@ local function read_job(id)
   local job = { id = id }
   for i, name in ipairs(JOB_FIELDS) do job[name] = values[i] or nil end
   return job
+end
+
+-- What a job held by its rules, and gives back when it is over.
+local function let_go(job)
+  local rules = cjson.decode(job.rules)
+  local singleton = rules.singleton and rule_key("singleton|" .. rules.singleton)
+  if singleton and redis.call("GET", singleton) == job.id then redis.call("DEL", singleton) end
+  for _, topic in ipairs(rules.topics or {}) do redis.call("SREM", topic_key(topic), job.id) end
+  redis.call("DEL", elements_key(job.id))
 end
 
 -- Jobs by state, summed up here: a script that ends one job and starts the next of its family changes
