@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from joelclaw_tasks.core.rules import Rules
 from joelclaw_tasks.errors import InvalidJob
 
 _NAME = re.compile("[^\x00-\x1f\x7f]{1,1024}")
@@ -24,7 +25,8 @@ class Job:
     `lane` names the jobs that pass the same `gates`, in order of rank. `due_ms` is the epoch
     millisecond before which it must not start (0: at once); `keep_ms` is how long it is remembered
     as a duplicate after it finished (0: not at all). `lease_tag` is set when a running job hands over
-    its own successor. `refusal`, when set, sends it to the dead letter with this reason.
+    its own successor. `refusal`, when set, sends it to the dead letter with this reason. `rules` is what
+    `Rules.encode` wrote, empty for almost every job.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Job:
     actor: str = ""
     trace: str = ""
     refusal: str = ""
+    rules: str = ""
 
     def __post_init__(self) -> None:
         """Raise InvalidJob for values that a script could not handle: it must never stop half way."""
@@ -56,6 +59,7 @@ class Job:
             and min(numbers) >= 0
             and 0 <= self.priority <= 3
             and not self.gates
+            and not self.rules
             and type(payload) is str
             and "\0" not in payload
             and set(map(type, (self.lease_tag, self.actor, self.trace, self.refusal))) == {str}
@@ -90,11 +94,13 @@ class Job:
         for name in ("lease_tag", "actor", "trace", "refusal"):
             if not isinstance(getattr(self, name), str):
                 raise _invalid(name, "text", getattr(self, name))
+        if self.rules != "":
+            Rules.decode(self.rules)
 
     def args(self) -> tuple[str | bytes | int, ...]:
-        """The 16 values of shared/spec.lua."""
+        """The 17 values of shared/spec.lua."""
         return (
             self.id, self.queue, self.family, self.handler, self.lane, "\n".join(self.gates), self.priority,
             self.slack_ms, self.due_ms, self.keep_ms, self.retries, self.lease_tag, self.actor, self.trace,
-            self.refusal, self.payload,
+            self.refusal, self.rules, self.payload,
         )  # fmt: skip

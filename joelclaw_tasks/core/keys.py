@@ -31,6 +31,16 @@ KEYS: dict[str, str] = {
     "queues": "queues",  # set: names of all queues
     "wake": "wake:%s",  # list of a queue: at most one wake token
     "inbox": "inbox:%s",  # list of a queue: messages of stock producers, on their way in
+    "rule": "rule:%s",  # string of "<rule>|<key>": the job that it names (of a window: "<at> <job>")
+    "topic": "topic:%s",  # set of what may cancel jobs: job ids
+    "elements": "elements:%s",  # hash of a batch that still gathers: element id -> "<number>\n<payload>"
+    "alias": "alias:%s",  # string of a call that was merged into a job: the job's id
+    "asked": "asked:%s",  # zset of a holder: delivery tag -> when its job was asked to stop
+    "controls": "controls",  # hash: "<verb>|<target>" -> JSON of the act that is in force
+    "acts": "acts",  # hash: id of an act -> its JSON, the newest 1,000; last -> how many there were
+    "touched": "touched:%s",  # zset of an act: job id -> what the job was, for undo
+    "priorities": "priorities",  # hash: family -> "<slack_ms>|<priority>" of jobs admitted from now on
+    "drains": "drains",  # hash: pause gate -> admitted_at up to which its jobs pass
     "transitions": "transitions",  # stream: one entry per verb
 }
 

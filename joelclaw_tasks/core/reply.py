@@ -11,6 +11,13 @@ from joelclaw_tasks.errors import ScriptDrift
 _WORDS = {word.encode(): word for word in Word}
 
 
+class Decision(NamedTuple):
+    """What was decided for one job of an `admit`. `of` is the other job that the decision names, if any."""
+
+    word: Word
+    of: str | None = None
+
+
 class Claimed(NamedTuple):
     """A job under a lease. `tag` is its delivery tag: every later verb must name it."""
 
@@ -41,6 +48,18 @@ def read_word(reply: bytes) -> Word:
 def read_words(reply: list[bytes]) -> list[Word]:
     """One word for each job."""
     return [read_word(word) for word in reply]
+
+
+def read_decisions(reply: list[bytes]) -> list[Word | Decision]:
+    """What was decided for each job of an `admit`: a word, or a Decision that names another job."""
+    return [_WORDS.get(word) or _read_decision(word) for word in reply]
+
+
+def _read_decision(reply: bytes) -> Decision:
+    word, newline, of = reply.partition(b"\n")
+    if not newline:
+        raise ScriptDrift(f"a script answered {reply!r}")
+    return Decision(read_word(word), of.decode())
 
 
 def read_claim(parts: list[bytes]) -> Claim:

@@ -1,7 +1,6 @@
 """The state machine of a job: states, verbs and every legal move between them.
 
-TRANSITIONS is the contract. Each verb is one Lua file (or, for `stage`, a shared include that
-`claim` runs), one method of `Store`, one word in the transitions stream. The docs draw their
+TRANSITIONS is the contract. Each verb is one Lua file, one method of `Store`, one word in the transitions stream. The docs draw their
 chart from this table, and tests hold Lua and table together.
 """
 
@@ -14,7 +13,7 @@ class State(StrEnum):
     """Where a job is in its life (Oban's words)."""
 
     SCHEDULED = "scheduled"  # waits for a clock
-    HELD = "held"  # waits for a score
+    HELD = "held"  # waits for a score, or in the parking lot for a person
     AVAILABLE = "available"  # in a lane: may start as soon as its gates are open
     EXECUTING = "executing"  # leased to a worker
     RETRYABLE = "retryable"  # failed or asked to run again later: waits for a clock
@@ -41,6 +40,11 @@ class Verb(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     LIMIT = "limit"
+    PRIORITY = "priority"
+    SHED = "shed"
+    UNSHED = "unshed"
+    DRAIN = "drain"
+    UNDO = "undo"
 
 
 class Word(StrEnum):
@@ -49,6 +53,11 @@ class Word(StrEnum):
     ADMITTED = "ADMITTED"  # in its lane
     SCHEDULED = "SCHEDULED"  # waits for its time
     DUPLICATE = "DUPLICATE"  # a job with this id is known: nothing changed
+    EXPIRED = "EXPIRED"  # too late already: nothing was kept
+    THROTTLED = "THROTTLED"  # not the first of its key within the window: nothing was kept
+    SKIPPED = "SKIPPED"  # another job of its key waits or runs: nothing was kept
+    DEBOUNCED = "DEBOUNCED"  # its data replaced that of a job that waits
+    BATCHED = "BATCHED"  # it became an element of a batch
     REFUSED = "REFUSED"  # kept in the dead letter with a reason: it could never run
     SUCCEEDED = "SUCCEEDED"  # the running job goes on as this newer message when it ends
     LEASE_LOST = "LEASE_LOST"  # the tag no longer owns the job: nothing changed
@@ -57,6 +66,7 @@ class Word(StrEnum):
     RELEASED = "RELEASED"
     DISCARDED = "DISCARDED"
     CANCELLED = "CANCELLED"
+    ASKED = "ASKED"  # it runs, and its worker is to stop it
     REVIVED = "REVIVED"
     PURGED = "PURGED"  # gone from the dead letter, message and failure
     MISSING = "MISSING"  # no job has this id
@@ -65,6 +75,16 @@ class Word(StrEnum):
     RESUMED = "RESUMED"
     NOT_PAUSED = "NOT_PAUSED"
     LIMITED = "LIMITED"
+    PRIORITIZED = "PRIORITIZED"
+    UNCHANGED = "UNCHANGED"  # it has this priority already
+    STAGED = "STAGED"  # available before its time
+    SHED = "SHED"
+    UNSHED = "UNSHED"
+    DRAINING = "DRAINING"
+    UNDONE = "UNDONE"
+    SUPERSEDED = "SUPERSEDED"  # a later act on the same target is in force: undo that one first
+    OVER = "OVER"  # nothing of the act is left to undo
+    HELD_BY_PERSON = "HELD_BY_PERSON"  # the observer may not touch what a person has set
 
 
 #: States in which a job waits for something.
@@ -90,6 +110,25 @@ TRANSITIONS: tuple[tuple[State | None, Verb, State], ...] = (
     (State.SCHEDULED, Verb.CANCEL, State.CANCELLED),
     (State.AVAILABLE, Verb.CANCEL, State.CANCELLED),
     (State.RETRYABLE, Verb.CANCEL, State.CANCELLED),
+    (State.EXECUTING, Verb.CANCEL, State.EXECUTING),
+    (State.EXECUTING, Verb.CANCEL, State.CANCELLED),
     (State.DISCARDED, Verb.REVIVE, State.AVAILABLE),
     (State.DISCARDED, Verb.PURGE, State.CANCELLED),
+    (State.AVAILABLE, Verb.PRIORITY, State.AVAILABLE),
+    (State.SCHEDULED, Verb.PRIORITY, State.SCHEDULED),
+    (State.RETRYABLE, Verb.PRIORITY, State.RETRYABLE),
+    (State.HELD, Verb.PRIORITY, State.HELD),
+    (State.AVAILABLE, Verb.SHED, State.HELD),
+    (State.SCHEDULED, Verb.SHED, State.HELD),
+    (State.RETRYABLE, Verb.SHED, State.HELD),
+    (State.HELD, Verb.UNSHED, State.AVAILABLE),
+    (State.HELD, Verb.UNSHED, State.SCHEDULED),
+    (State.HELD, Verb.UNSHED, State.RETRYABLE),
+    (State.AVAILABLE, Verb.UNDO, State.AVAILABLE),
+    (State.SCHEDULED, Verb.UNDO, State.SCHEDULED),
+    (State.RETRYABLE, Verb.UNDO, State.RETRYABLE),
+    (State.HELD, Verb.UNDO, State.HELD),
+    (State.AVAILABLE, Verb.UNDO, State.SCHEDULED),
+    (State.AVAILABLE, Verb.UNDO, State.RETRYABLE),
+    (State.HELD, Verb.CANCEL, State.CANCELLED),
 )

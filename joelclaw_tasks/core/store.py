@@ -7,7 +7,6 @@ Redis's own unless `now_ms` is given. All calls raise CoreUnreachable when Redis
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -16,20 +15,18 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
-from joelclaw_tasks.core.caller import Caller
+from joelclaw_tasks.core.controls import Controls, text
 from joelclaw_tasks.core.dead_letter import DeadLetter
 from joelclaw_tasks.core.failure import Failure, signature_of
 from joelclaw_tasks.core.history import History
-from joelclaw_tasks.core.job import LIMIT_GATE, Job
+from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
-from joelclaw_tasks.core.reply import Claim, read_claim, read_word, read_words
+from joelclaw_tasks.core.reply import Claim, Decision, read_claim, read_decisions, read_word, read_words
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.view import View
 from joelclaw_tasks.core.wire import Command, Sent
-from joelclaw_tasks.errors import CoreUnreachable, InvalidGate
+from joelclaw_tasks.errors import CoreUnreachable
 from joelclaw_tasks.settings import Settings
-
-_PAUSE_GATE = re.compile("pause:(?:family|handler|queue)/[^\x00-\x1f\x7f]{1,1024}")
 
 
 class Settling:
@@ -55,7 +52,7 @@ class Settling:
         return read_words(parts[: self._tags]), read_claim(parts[self._tags :])
 
 
-class Store(Caller):
+class Store(Controls):
     """The verbs. `client` answers bytes, and does not repeat commands by itself: what may be repeated is."""
 
     def __init__(
@@ -99,20 +96,21 @@ class Store(Caller):
 
     # -- jobs ---------------------------------------------------------------------------------
 
-    def admit(self, jobs: Sequence[Job]) -> list[Word]:
+    def admit(self, jobs: Sequence[Job]) -> list[Word | Decision]:
         """Nothing -> available or scheduled: all of the jobs, in one atomic step.
 
-        Answers ADMITTED, SCHEDULED, REFUSED, DUPLICATE or SUCCEEDED for each job. Safe to repeat: a
-        job that is known by its id is a duplicate.
+        Answers ADMITTED, SCHEDULED, REFUSED, DUPLICATE or SUCCEEDED for each job; for one with rules also
+        EXPIRED, or a Decision that names another job. Safe to repeat: a job that is known by its id is a
+        duplicate.
         """
-        return read_words(self._call("admit", self._admit_args(jobs), repeatable=True))
+        return read_decisions(self._call("admit", self._admit_args(jobs), repeatable=True))
 
-    def admit_many(self, batches: Iterable[Sequence[Job]]) -> list[list[Word]]:
+    def admit_many(self, batches: Iterable[Sequence[Job]]) -> list[list[Word | Decision]]:
         """`admit` for each batch, all in one round trip; each batch is atomic by itself."""
         commands = [self._command("admit", self._admit_args(jobs)) for jobs in batches]
-        return [read_words(reply) for reply in self._run(commands, repeatable=True)] if commands else []
+        return [read_decisions(reply) for reply in self._run(commands, repeatable=True)] if commands else []
 
-    def adopt(self, queue: str, read: Callable[[bytes], Job], most: int = 100) -> list[Word]:
+    def adopt(self, queue: str, read: Callable[[bytes], Job], most: int = 100) -> list[Word | Decision]:
         """`admit` up to `most` messages of a queue's inbox, the oldest first; they leave it as they do.
 
         `read` makes the job of a message. Several workers may look at one inbox at the same time: what
@@ -121,9 +119,9 @@ class Store(Caller):
         inbox = self.keys.inbox(queue)
         payloads = self._ask(lambda: self.client.lrange(inbox, -most, -1))
         jobs = [read(payload) for payload in reversed(payloads)]
-        return (
-            read_words(self._call("admit", self._admit_args(jobs), [inbox], repeatable=True)) if jobs else []
-        )
+        if not jobs:
+            return []
+        return read_decisions(self._call("admit", self._admit_args(jobs), [inbox], repeatable=True))
 
     def retry(self, successor: Job) -> Word:
         """A running job (`successor.lease_tag`) goes on as this job when it ends. SUCCEEDED or LEASE_LOST."""
@@ -189,16 +187,20 @@ class Store(Caller):
         if isinstance(failure, str):
             failure = Failure(failure, signature_of("Discarded", failure, ""))
         parts = (failure.error, failure.signature, failure.place, failure.traceback)
-        args = [*self._head(), tag, *(_text(part, 10_000) for part in parts)]
-        return read_word(self._call("discard", args))
+        return read_word(
+            self._call("discard", [*self._head(), tag, *(text(part, 10_000) for part in parts)])
+        )
 
     def cancel(self, ids: Sequence[str], *, actor: str, reason: str) -> list[Word]:
-        """Waiting -> cancelled. CANCELLED, MISSING or WRONG_STATE (it runs, or is over) for each id."""
-        return read_words(self._call("cancel", [*self._head(), actor, _text(reason), *ids])) if ids else []
+        """Waiting -> cancelled; what runs is asked to stop, and ends as cancelled.
+
+        CANCELLED, ASKED, MISSING or WRONG_STATE (it is over) for each id.
+        """
+        return read_words(self._call("cancel", [*self._head(), actor, text(reason), *ids])) if ids else []
 
     def revive(self, ids: Sequence[str], *, actor: str, reason: str) -> list[Word]:
         """Discarded -> available, as new. REVIVED, MISSING or WRONG_STATE for each id."""
-        return read_words(self._call("revive", [*self._head(), actor, _text(reason), *ids])) if ids else []
+        return read_words(self._call("revive", [*self._head(), actor, text(reason), *ids])) if ids else []
 
     def purge(
         self, ids: Sequence[str], *, actor: str, reason: str, until_ms: int | None = None
@@ -207,7 +209,7 @@ class Store(Caller):
 
         What was discarded after `until_ms` (epoch) stays, as WRONG_STATE.
         """
-        args = [*self._head(), actor, _text(reason), "" if until_ms is None else until_ms, *ids]
+        args = [*self._head(), actor, text(reason), "" if until_ms is None else until_ms, *ids]
         return read_words(self._call("purge", args)) if ids else []
 
     def trim_dead(self, keep_ms: int, most: int, at_once: int = 1_000) -> int:
@@ -238,6 +240,11 @@ class Store(Caller):
         found = self._ask(lambda: self.client.hgetall(self.keys.holders))
         return {name.decode(): json.loads(record) for name, record in found.items()}
 
+    def asked(self, holder: str) -> list[str]:
+        """The delivery tags of those jobs of a holder that were asked to stop."""
+        tags = self._ask(lambda: self.client.zrange(self.keys.asked(holder), 0, -1))
+        return [tag.decode() for tag in tags]
+
     def held_by(self, holder: str) -> list[str]:
         """The delivery tags that a holder owns now."""
         ids = self._ask(lambda: self.client.zrange(self.keys.leases(holder), 0, -1))
@@ -250,49 +257,11 @@ class Store(Caller):
             if claims
         ]
 
-    # -- gates --------------------------------------------------------------------------------
-
-    def pause(self, gate: str, *, actor: str, reason: str, ttl_ms: int | None = None) -> dict[str, Any]:
-        """Shut a gate, for `ttl_ms` or (None, 0) until resumed; answers the record. Last writer wins.
-
-        Raises InvalidGate.
-        """
-        ttl_ms = 0 if ttl_ms is None else ttl_ms
-        if not _PAUSE_GATE.fullmatch(gate):
-            raise InvalidGate(
-                f"only pause:family/, pause:handler/ and pause:queue/<name> pause, not {gate!r:.80}"
-            )
-        if type(ttl_ms) is not int or ttl_ms < 0:
-            raise InvalidGate(f"ttl_ms of a pause must be a whole number, not {ttl_ms!r:.80}")
-        _, record = self._call("pause", [*self._head(), gate, ttl_ms, actor, _text(reason)])
-        return dict(json.loads(record))
-
-    def resume(self, gate: str, *, actor: str, reason: str = "") -> dict[str, Any] | None:
-        """Open a paused gate; answers the record that it had, or None when it was not paused."""
-        word, record = self._call("resume", [*self._head(), gate, actor, _text(reason)])
-        return dict(json.loads(record)) if read_word(word) is Word.RESUMED else None
-
-    def limit(self, limits: dict[str, int | None], *, actor: str, reason: str) -> int:
-        """Set how many jobs may pass each gate at once (None: any number); answers how many changed.
-
-        Raises InvalidGate; then none is set.
-        """
-        for gate, most in limits.items():
-            if not LIMIT_GATE.fullmatch(gate):
-                raise InvalidGate(f"only limit:<name> has a limit, not {gate!r:.80}")
-            if most is not None and (type(most) is not int or most < 0):
-                raise InvalidGate(f"the limit of {gate} must be a whole number or None, not {most!r:.80}")
-        pairs = [part for gate, most in limits.items() for part in (gate, "" if most is None else most)]
-        _, changed = (
-            self._call("limit", [*self._head(), actor, _text(reason), *pairs]) if pairs else (None, 0)
-        )
-        return int(changed)
-
     # -- queues -------------------------------------------------------------------------------
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, **options: Any) -> dict[str, Any]:
         """Depth, ages, gates and pauses: see View.snapshot."""
-        return dict(self._ask(self.view.snapshot))
+        return dict(self._ask(lambda: self.view.snapshot(**options)))
 
     def list_jobs(self, limit: int = 10) -> list[dict[str, Any]]:
         """The next jobs in order: see View.list_jobs."""
@@ -366,8 +335,3 @@ class Store(Caller):
 def single_shot_retry() -> Retry:
     """For clients that claim: a command is never repeated behind the caller's back."""
     return Retry(NoBackoff(), 0)
-
-
-def _text(given: str, most: int = 1_000) -> str:
-    """Text of people and programs, cut to a bearable length; what is no character is written as its code."""
-    return given[:most].encode(errors="backslashreplace").decode()

@@ -18,26 +18,24 @@ from tests.conftest import free_port
 from tests.core.chart import PAGE, chart, drawn
 
 LUA = Path(scripts.__file__).parent / "lua"
-SHARED_VERBS = {"stage": "timers"}
 SEVERAL_VERBS = {"settle"}  # complete and claim in one call
 READERS = {"explain", "history"}  # no verbs: they change nothing
 
 
 def test_each_verb_has_one_script_and_each_script_is_a_verb():
     others = SEVERAL_VERBS | READERS
-    assert {verb.value for verb in Verb} - set(SHARED_VERBS) == set(scripts.script_names()) - others
+    assert {verb.value for verb in Verb} == set(scripts.script_names()) - others
 
 
 @pytest.mark.parametrize("verb", sorted({verb.value for _, verb, _ in TRANSITIONS}))
 def test_each_verb_of_the_table_is_recorded_by_its_script(verb):
     if verb == "renew":
         pytest.skip("a renewal every few seconds is not worth an entry in the stream")
-    source = scripts.load_source(verb if verb not in SHARED_VERBS else "claim")
-    assert f'"{verb}"' in source
+    assert f'"{verb}"' in scripts.load_source(verb)
 
 
 def test_scripts_answer_exactly_the_words_of_the_enum():
-    redis_says = {"WITHSCORES", "LIMIT", "XX", "CH", "GT", "GET", "MAXLEN", "RANK", "COUNT"}
+    redis_says = {"WITHSCORES", "LIMIT", "XX", "CH", "GT", "GET", "MAXLEN", "RANK", "COUNT", "PX", "NX"}
     commands = {
         command
         for path in LUA.rglob("*.lua")
@@ -203,5 +201,6 @@ def test_every_script_that_moves_jobs_writes_the_counts_once():
 
     for name in moving:
         own = (LUA / f"{name}.lua").read_text()
-        moves = not {"resume", "limit", "retry"} & {name}  # they only bring lanes back, or note a successor
+        # These only bring lanes back, or note a successor.
+        moves = name not in {"pause", "resume", "limit", "drain", "retry"}
         assert int(moves) == own.count("write_counts()"), name

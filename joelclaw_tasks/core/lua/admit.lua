@@ -2,7 +2,8 @@
 -- KEYS, after the prefix: the inbox of a queue, when the jobs come from there. A message leaves it with its
 -- admission; one that is gone already was admitted by another worker, and may even be finished.
 -- ARGV: now, transitions_max, then each job as in shared/spec.lua.
--- Reply, for each job: ADMITTED | SCHEDULED | REFUSED | DUPLICATE | SUCCEEDED
+-- Reply, for each job: ADMITTED | SCHEDULED | REFUSED | DUPLICATE | SUCCEEDED, and by rules: EXPIRED |
+-- DUPLICATE | THROTTLED | SKIPPED | DEBOUNCED | BATCHED, which name another job in a second line.
 --@include keys
 --@include clock
 local now_ms, passed_ms = clock_ms(ARGV[1])
@@ -44,7 +45,7 @@ local function admit(job, call)
     "admitted_at", now_ms, "payload", call.payload)
   local entry = { actor = call.actor, priority = job.priority }
   if call.refusal ~= "" then
-    redis.call("HSET", job_key(job.id), "refused", 1)
+    if not call.is_revivable then redis.call("HSET", job_key(job.id), "refused", 1) end
     redis.call("SADD", queues_key, job.queue)
 --@include bury
     bury(job, "admit", now_ms, { kind = "Refused", error = call.refusal }, entry)
@@ -62,8 +63,21 @@ local function admit(job, call)
   return "ADMITTED"
 end
 
+local function admit_by_rules(job, call)
+--@include rules
+  return by_rules(cjson.decode(call.rules))
+end
+
 local function admit_once(job, call)
-  local known = redis.call("EXISTS", job_key(job.id)) == 1 and read_job(job.id)
+  -- One look for both: hardly ever is there either.
+  local known = redis.call("EXISTS", job_key(job.id), priorities_key) > 0
+  if known then
+    local slack_and_priority = redis.call("HGET", priorities_key, job.family)
+    if slack_and_priority then
+      job.slack_ms, job.priority = string.match(slack_and_priority, "^(.*)|(.*)$")
+    end
+    known = read_job(job.id)
+  end
   if known and FINAL[known.state] and job.keep_ms == "0" then
     -- A plain task may be sent again under its old id once it is over, as on stock Celery.
     if known.state == "discarded" then
@@ -74,7 +88,9 @@ local function admit_once(job, call)
     redis.call("DEL", job_key(job.id))
     known = nil
   end
-  return known and admit_again(known, job, call) or admit(job, call)
+  if known then return admit_again(known, job, call) end
+  if call.rules ~= "" then return admit_by_rules(job, call) end
+  return admit(job, call)
 end
 
 local inbox = KEYS[2]

@@ -1,29 +1,14 @@
--- cancel: scheduled | available | retryable -> cancelled. A running job is left alone.
--- ARGV: now, transitions_max, actor, reason, ids. Reply, for each id: CANCELLED | MISSING | WRONG_STATE
+-- cancel: scheduled | available | retryable -> cancelled. A running job is asked to stop: its worker hears of
+-- it, and however it ends then, it ends as cancelled.
+-- ARGV: now, transitions_max, actor, reason, ids.
+-- Reply, for each id: CANCELLED | ASKED | MISSING | WRONG_STATE
 --@include keys
+--@include drain
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
-local actor, reason = ARGV[3], ARGV[4]
---@include leave
-local function cancel(id)
-  local job = read_job(id)
-  if not job then return "MISSING" end
-  if job.state == "available" then
-    local lane = read_lane(job.lane)
-    redis.call("ZREM", lane_key(job.lane), id)
-    settle_lane(lane)
-    pass_on(lane.gates) -- the lane's rank may be worse now than that of a lane parked at the same gate
-  elseif job.state == "scheduled" or job.state == "retryable" then
-    redis.call("ZREM", timers_key, "job|" .. id)
-  else
-    return "WRONG_STATE"
-  end
-  move_job(job, "cancel", "cancelled", now_ms, { actor = actor, reason = reason })
-  forget(job, "cancelled", now_ms)
-  return "CANCELLED"
-end
-
+--@include lanes
+--@include cancel_job
 local words = {}
-for i = 5, #ARGV do words[#words + 1] = cancel(ARGV[i]) end
+for i = 5, #ARGV do words[#words + 1] = cancel_job(ARGV[i], ARGV[3], ARGV[4]) end
 write_counts()
 return words

@@ -1,6 +1,6 @@
 -- discard: executing -> discarded, the dead letter, with its failure.
 -- ARGV: now, transitions_max, tag, error, signature, place, traceback.
--- Reply: DISCARDED | RETRIED | LEASE_LOST
+-- Reply: DISCARDED | RETRIED | CANCELLED | LEASE_LOST
 --@include keys
 --@include drain
 --@include clock
@@ -13,8 +13,8 @@ local job = leased_job(tag)
 if not job then return "LEASE_LOST" end
 local entry = run_times(job, now_ms)
 local gates = end_lease(job)
-local succeeded = succeed(job, now_ms, entry)
-if not succeeded then bury(job, "discard", now_ms, failure, entry) end
+local word = succeed(job, now_ms, entry)
+if not word then bury(job, "discard", now_ms, failure, entry) end
 pass_on(gates)
 write_counts()
-return succeeded and "RETRIED" or "DISCARDED"
+return word or "DISCARDED"

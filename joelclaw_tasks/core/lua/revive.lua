@@ -21,6 +21,13 @@ local function revive(id)
   exhume(id)
   redis.call("HDEL", key, "error", "traceback", "signature", "discarded_at")
   redis.call("HSET", key, "kills", 0, "retries", 0, "payload", as_new(redis.call("HGET", key, "payload")))
+  if job.rules then
+    local rules = cjson.decode(job.rules)
+    rules.expires_at = nil
+    redis.call("HSET", key, "rules", cjson.encode(rules))
+    if rules.singleton then redis.call("SET", rule_key("singleton|" .. rules.singleton), id, "NX") end
+    for _, topic in ipairs(rules.topics or {}) do redis.call("SADD", topic_key(topic), id) end
+  end
   set_available(job, now_ms + tonumber(job.slack_ms), now_ms)
   move_job(job, "revive", "available", now_ms, { actor = actor, reason = reason })
   return "REVIVED"

@@ -25,4 +25,5 @@ local function bury(job, verb, now_ms, failure, entry)
   redis.call("HSET", dead_groups_key, signature, cjson.encode(group))
   entry.reason, entry.signature = shortened(failure.error, 200), signature
   move_job(job, verb, "discarded", now_ms, entry)
+  if job.rules then let_go(job) end
 end

@@ -31,11 +31,19 @@ end
 local function start(lane)
   local first = redis.call("ZRANGE", lane_key(lane.name), 0, 1, "WITHSCORES")
   local id, next_rank = first[1], first[4]
+  if lane.drained and lane.drained ~= id then id, next_rank = lane.drained, first[2] end
   redis.call("ZREM", lane_key(lane.name), id)
-  local family, handler, priority, claims, kills, trace, admitted_at, available_at, payload =
+  local family, handler, priority, claims, kills, trace, admitted_at, available_at, rules, payload =
     unpack(redis.call("HMGET", job_key(id), "family", "handler", "priority", "claims", "kills", "trace",
-      "admitted_at", "available_at", "payload"))
-  if not payload then -- its hash was deleted by hand: nothing is left to run
+      "admitted_at", "available_at", "rules", "payload"))
+  local expires_at = rules and tonumber(string.match(rules, '"expires_at":(%d+)'))
+  if expires_at and expires_at <= now_ms then
+    local job = read_job(id)
+    move_job(job, "cancel", "cancelled", now_ms, { actor = "expiry", reason = "expired" })
+    forget(job, "cancelled", now_ms)
+    payload = nil
+  end
+  if not payload then -- or its hash was deleted by hand: nothing is left to run
     settle_lane(lane)
     return nil
   end
@@ -80,6 +88,8 @@ local function claim_jobs(reply)
       if tag then
         for _, value in ipairs({ tag, lane.queue, payload, kills }) do reply[#reply + 1] = value end
         claimed = claimed + 1
+      else
+        parks = parks + 1
       end
     end
   end

@@ -3,6 +3,14 @@
 --@include lanes
 local function set_available(job, rank, now_ms, is_new)
   job.rank = rank
+  if job.gathered then -- a batch: from now on it gathers no more
+    local elements = redis.call("HVALS", elements_key(job.id))
+    table.sort(elements) -- each begins with its number
+    for i, element in ipairs(elements) do elements[i] = string.sub(element, 11) end
+    redis.call("HSET", job_key(job.id), "payload", '{"jc_batch":[' .. table.concat(elements, ",") .. "]}")
+    redis.call("HDEL", job_key(job.id), "gathered", "not_before")
+    redis.call("DEL", elements_key(job.id))
+  end
   redis.call("HSET", job_key(job.id), "state", "available", "rank", rank, "available_at", now_ms)
   enqueue(job, is_new)
 end

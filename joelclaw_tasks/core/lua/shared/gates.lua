@@ -5,7 +5,9 @@ local function limit_of(gate)
   if limit then return tonumber(limit) end
   local base = string.match(gate, "^([^=]+)=")
   limit = base and redis.call("HGET", limits_key, base)
-  return limit and tonumber(limit)
+  if limit then return tonumber(limit) end
+  -- One singleton at a time, wherever it was declared.
+  return base and string.find(base, "limit:singleton/", 1, true) == 1 and 1 or nil
 end
 
 local function nothing() end
@@ -36,12 +38,18 @@ local function room(gate) return kind_of(gate).room(gate) end
 -- The first shut gate of a lane, or nil. Pauses come first: they open for all lanes at once, so
 -- a lane that waits there never holds the place that another lane could take.
 local function first_shut_gate(lane)
+  local pause
   if redis.call("HLEN", pauses_key) > 0 then
     for _, gate in ipairs({
       "pause:queue/" .. lane.queue, "pause:family/" .. lane.family, "pause:handler/" .. lane.handler,
     }) do
-      if room(gate) <= 0 then return gate end
+      pause = pause or room(gate) <= 0 and gate or nil
     end
+  end
+  if pause then
+--@include drained
+    lane.drained = drained_job(lane)
+    if not lane.drained then return pause end
   end
   for gate in string.gmatch(lane.gates, "[^\n]+") do
     if room(gate) <= 0 then return gate end

@@ -3,19 +3,32 @@
 -- admitted_at available_at due_at claims kills retries; while executing: holder claimed_at;
 -- with a successor: next (its spec, JSON) next_payload; when discarded: error signature
 -- traceback discarded_at, and refused when it could never run; when finished: finished_at.
+-- Of few jobs: rules, what they hold by core/rules.py (JSON); cancel_asked_at; and of a batch that
+-- gathers: gathered, how many elements so far, and not_before, the time of its latest element.
 --@include record
 local function read_job(id)
   local state, queue, family, handler, lane, gates, priority, slack_ms, rank, keep_ms, claims, kills,
-    retries, trace, admitted_at, available_at, claimed_at, holder, next_spec, refused =
+    retries, trace, admitted_at, available_at, claimed_at, holder, next_spec, refused,
+    rules, gathered =
     unpack(redis.call("HMGET", job_key(id), "state", "queue", "family", "handler", "lane", "gates",
       "priority", "slack_ms", "rank", "keep_ms", "claims", "kills", "retries", "trace", "admitted_at",
-      "available_at", "claimed_at", "holder", "next", "refused"))
+      "available_at", "claimed_at", "holder", "next", "refused", "rules", "gathered"))
   return state and {
     id = id, state = state, queue = queue, family = family, handler = handler, lane = lane, gates = gates,
     priority = priority, slack_ms = slack_ms, rank = rank, keep_ms = keep_ms, claims = claims, kills = kills,
     retries = retries, trace = trace, admitted_at = admitted_at, available_at = available_at,
-    claimed_at = claimed_at, holder = holder, next = next_spec, refused = refused,
+    claimed_at = claimed_at, holder = holder, next = next_spec, refused = refused, rules = rules,
+    gathered = gathered,
   }
+end
+
+-- What a job held by its rules, and gives back when it is over.
+local function let_go(job)
+  local rules = cjson.decode(job.rules)
+  local singleton = rules.singleton and rule_key("singleton|" .. rules.singleton)
+  if singleton and redis.call("GET", singleton) == job.id then redis.call("DEL", singleton) end
+  for _, topic in ipairs(rules.topics or {}) do redis.call("SREM", topic_key(topic), job.id) end
+  redis.call("DEL", elements_key(job.id))
 end
 
 -- Jobs by state, summed up here: a script that ends one job and starts the next of its family changes

@@ -1,5 +1,6 @@
 -- leave: how a job stops executing, whatever the reason.
 --@include enter
+--@include forget
 -- A delivery tag names the job, the life of it (an id may be used again) and the claim in that life.
 local function tag_of(job) return job.id .. "#" .. job.admitted_at .. "#" .. job.claims end
 
@@ -19,9 +20,18 @@ local function end_lease(job)
   return job.gates
 end
 
--- A job with a successor becomes it instead of finishing. Answers whether it did.
+-- What an ending job becomes instead of ending so: cancelled, when it was asked to stop, or its successor.
+-- Answers CANCELLED, RETRIED or nil.
 local function succeed(job, now_ms, entry)
-  if not job.next then return false end
+  local asked = job.rules and cjson.decode(job.rules).asked
+  if asked then
+    redis.call("ZREM", asked_key(job.holder), tag_of(job))
+    entry.actor, entry.reason = asked.actor, asked.reason
+    move_job(job, "cancel", "cancelled", now_ms, entry)
+    forget(job, "cancelled", now_ms)
+    return "CANCELLED"
+  end
+  if not job.next then return nil end
   local key, successor = job_key(job.id), cjson.decode(job.next)
   redis.call("HSET", key, "payload", redis.call("HGET", key, "next_payload"))
   redis.call("HDEL", key, "next", "next_payload")
@@ -42,7 +52,7 @@ local function succeed(job, now_ms, entry)
     set_available(job, now_ms + tonumber(job.slack_ms), now_ms, true)
     move_job(job, "retry", "available", now_ms, entry)
   end
-  return true
+  return "RETRIED"
 end
 
 local function run_times(job, now_ms)
@@ -51,19 +61,10 @@ local function run_times(job, now_ms)
   return { wait_ms = wait_ms, run_ms = now_ms - claimed_at, attempt = job.claims }
 end
 
--- Finished for good: remembered for keep_ms as a duplicate, by the few fields that say what it was.
-local function forget(job, state, now_ms)
-  local key, keep_ms = job_key(job.id), tonumber(job.keep_ms)
-  redis.call("DEL", key)
-  if keep_ms == 0 then return end
-  redis.call("HSET", key, "state", state, "queue", job.queue, "family", job.family, "handler", job.handler,
-    "priority", job.priority, "claims", job.claims, "finished_at", now_ms)
-  redis.call("PEXPIRE", key, keep_ms)
-end
-
 -- What becomes of a job that stops without having finished.
 local function put_back(job, verb, now_ms, killed, max_kills, entry)
-  if succeed(job, now_ms, entry) then return "RETRIED" end
+  local word = succeed(job, now_ms, entry)
+  if word then return word end
   if killed then
     job.kills = redis.call("HINCRBY", job_key(job.id), "kills", 1)
     entry.kills = job.kills

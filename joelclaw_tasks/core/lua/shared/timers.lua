@@ -1,28 +1,5 @@
 -- timers: everything that waits for a clock, in one sorted set of "kind|name" by due time.
---@include leave
--- Brings back as many lanes as may pass a gate that has opened, a batch at a time.
-local function unpark_all(gate, now_ms)
-  local most = math.min(room(gate), BATCH)
-  if most <= 0 then return 0 end
-  local came = unpark(gate, most)
-  if came == BATCH then redis.call("ZADD", timers_key, now_ms, "unpark|" .. gate) end
-  return came
-end
-
--- The same for every gate keyed below one, in the order of their names; `after` is where to go on.
-local function unpark_keyed(gate, after, now_ms)
-  local low = after == "" and "[" .. gate .. "=" or "(" .. after
-  local spots = redis.call("ZRANGEBYLEX", parked_gates_key, low, "(" .. gate .. "=\255", "LIMIT", 0, BATCH)
-  local came = 0
-  for i, spot in ipairs(spots) do
-    came = came + unpark_all(string.match(spot, "^[^\n]+"), now_ms)
-    if came >= BATCH or i == BATCH then
-      redis.call("ZADD", timers_key, now_ms, "reopen|" .. gate .. "\n" .. spot)
-      return
-    end
-  end
-end
-
+--@include reopen
 -- Everything that a lost holder held goes back, a batch at a time.
 local function expire_holder(holder, now_ms, max_kills, reason)
   local ids = redis.call("ZRANGE", leases_key(holder), 0, 99)
@@ -54,15 +31,23 @@ local ON_DUE = {
     set_available(job, due_ms + tonumber(job.slack_ms), due_ms)
     move_job(job, "stage", "available", now_ms, {})
   end,
-  pause = function(gate, now_ms)
-    redis.call("HDEL", pauses_key, gate)
-    record("resume", now_ms, { gate = gate, actor = "expiry" })
-    unpark_all(gate, now_ms)
+  control = function(name, now_ms)
+--@include revert
+    expire_control(name, now_ms)
   end,
   unpark = function(gate, now_ms) unpark_all(gate, now_ms) end,
   reopen = function(name, now_ms)
     local gate, after = string.match(name, "^(.-)\n(.*)$")
     unpark_keyed(gate, after, now_ms)
+  end,
+  topic = function(topic, now_ms)
+--@include cancel_job
+    for _, id in ipairs(redis.call("SPOP", topic_key(topic), BATCH)) do
+      cancel_job(id, "event", "event for " .. topic)
+    end
+    if redis.call("EXISTS", topic_key(topic)) == 1 then
+      redis.call("ZADD", timers_key, now_ms, "topic|" .. topic)
+    end
   end,
   lease = function(holder, now_ms, _, max_kills)
     expire_holder(holder, now_ms, max_kills, "lease expired")
