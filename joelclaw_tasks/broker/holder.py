@@ -11,7 +11,7 @@ import os
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import redis
 from kombu.log import get_logger
@@ -42,6 +42,10 @@ class Holder:
         self._under_way = 0  # exchanges whose answer is not read yet
         self._keeper = LeaseKeeper(self.id, store, keeper_client)
         self._keeper.start()
+
+    def serves(self, queues: Iterable[str], slots: int) -> None:
+        """Say which queues this process consumes, and how many jobs it runs at once (0: unknown)."""
+        self._keeper.tell(list(queues), slots)
 
     def finish(self, tag: str) -> None:
         """Note a finished job; `exchange` tells Redis."""

@@ -36,12 +36,20 @@ class LeaseKeeper(threading.Thread):
         self._client = client
         self._missing: set[str] = set()
         self._record: dict[str, Any] = {}
+        self._serving: dict[str, Any] = {}
         self._stopped = threading.Event()
         self._renew_at = 0.0
 
     def stop(self) -> None:
         """End the thread; the leases then live on until they expire or are released."""
         self._stopped.set()
+
+    def tell(self, queues: list[str], slots: int) -> None:
+        """Note, for whoever asks who works here, which queues are served and how many jobs run at once."""
+        serving = {"queues": queues, "slots": slots}
+        if serving != self._serving:
+            self._serving = serving
+            self._renew_at = 0.0
 
     def run(self) -> None:
         """Renew and detect until stopped; a Redis that is away is asked again, with jitter."""
@@ -73,8 +81,8 @@ class LeaseKeeper(threading.Thread):
         self._renew_at = 0.0
 
     def _renew(self) -> None:
-        self._store.renew(self.holder, self._record)
-        self._renew_at = time.monotonic() + self._store.lease_ms / 3000
+        self._renew_at = time.monotonic() + self._store.lease_ms / 3000  # before `tell` may ask for another
+        self._store.renew(self.holder, self._record | self._serving)
 
     def _expire_the_dead(self) -> None:
         known = {

@@ -234,6 +234,8 @@ class Channel(stock.Channel):
         if self._exchange is None and self._wants_exchange():
             most = self.qos.room() if self._hungry else 0
             inboxes = self._inboxes() if most else ()
+            if most:
+                self.holder.serves(self._admitting, self.qos.prefetch_count or 0)
             self._exchange = self.holder.begin_exchange(list(self._admitting), most, inboxes)
 
     def _has_answer(self) -> bool:

@@ -57,8 +57,13 @@ class Simulation:
         # A token of a rate is taken only when everything else is open.
         return sorted(found, key=lambda pair: pair[0].order)
 
-    def play(self, until_ms: float, target: tuple[int, int] | None = None) -> Played:
-        """Play until the jobs of the start are done, the target (lane, place) started, or `until_ms`."""
+    def play(
+        self, until_ms: float, target: tuple[int, int] | None = None, most_events: int | None = None
+    ) -> Played:
+        """Play until the jobs of the start are done, the target (lane, place) started, or `until_ms`.
+
+        More than `most_events` (None: any number) are not played either.
+        """
         for position, jobs in enumerate(self._jobs):
             heapify(jobs)
             if jobs:
@@ -74,7 +79,10 @@ class Simulation:
             self._at_time(self._chance.expovariate(arrivals.per_second / 1000), self._next_arrival, number)
         self._target = target
         self._dispatch()
+        last = None if most_events is None else self._numbers + most_events
         while self._first and self._events and self._events[0][0] <= until_ms and not self._has_target():
+            if last is not None and self._numbers > last:
+                break
             self._now, _, act, arguments = heappop(self._events)
             act(*arguments)
             self._dispatch()
