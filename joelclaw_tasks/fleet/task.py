@@ -42,7 +42,7 @@ def add_handler_task(app: Celery, handler: HandlerSpec, deps: Callable[[], Deps]
     options: dict[str, Any] = {"bind": True, "max_retries": handler.retries.max, "ignore_result": True}
     if handler.timeout_s is not None:
         options.update(soft_time_limit=handler.timeout_s, time_limit=handler.timeout_s + 5)
-    return app.task(run, name=handler.name, **options)
+    return app.task(run, name=handler.name, shared=False, **options)  # shared: with every other app here
 
 
 def load_target(target: str) -> Callable[[Event, Deps], Any]:
