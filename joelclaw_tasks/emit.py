@@ -8,16 +8,17 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from time import time
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from opentelemetry import propagate, trace
+from opentelemetry.context import get_current
 
 from joelclaw_tasks.admission import admission_of, lane_name
 from joelclaw_tasks.core.event import Event
@@ -93,6 +94,14 @@ class Receipt:
         }
 
 
+class Planned(NamedTuple):
+    """An event that was checked, and its jobs; nothing is sent yet."""
+
+    id: str
+    name: str
+    jobs: list[Job]
+
+
 class Emitter:
     """Emits events of one registry into one Redis. Safe to share between threads."""
 
@@ -125,16 +134,24 @@ class Emitter:
         PayloadTooLarge for the first that is refused (its index is the error's `position`), and
         CoreUnreachable; after that error it is safe to emit the same events again, under the same ids.
         """
+        return self.admit(self.plan(events))
+
+    def plan(self, events: Iterable[NewEvent]) -> list[Planned]:
+        """Check events and make their jobs, sending nothing. Raises what `emit_many` raises for bad ones."""
         events = list(events)
+        if _nobody_traces():
+            return [self._plan_at(position, event, {}) for position, event in enumerate(events)]
         label = events[0].name if len(events) == 1 else "many"
         with _tracer.start_as_current_span(f"emit {label}", kind=trace.SpanKind.PRODUCER):
             carrier: dict[str, str] = {}
             propagate.inject(carrier)
-            planned = [self._plan_at(position, event, carrier) for position, event in enumerate(events)]
-        jobs = [jobs for _, jobs in planned]
+            return [self._plan_at(position, event, carrier) for position, event in enumerate(events)]
+
+    def admit(self, planned: Sequence[Planned]) -> list[Receipt]:
+        """Send what was planned, in few round trips; a receipt for each, in order. Raises CoreUnreachable."""
         calls = [
-            [job for event_jobs in jobs[start : start + _EVENTS_PER_CALL] for job in event_jobs]
-            for start in range(0, len(jobs), _EVENTS_PER_CALL)
+            [job for event in planned[start : start + _EVENTS_PER_CALL] for job in event.jobs]
+            for start in range(0, len(planned), _EVENTS_PER_CALL)
         ]
         words: list[Word] = []
         for start in range(0, len(calls), _CALLS_PER_ROUND_TRIP):
@@ -142,18 +159,18 @@ class Emitter:
                 words.extend(reply)
         decided = iter(words)
         return [
-            Receipt(event.id, event.name, tuple(_receipt(job, next(decided)) for job in event_jobs))
-            for event, event_jobs in planned
+            Receipt(event.id, event.name, tuple([_receipt(job, next(decided)) for job in event.jobs]))
+            for event in planned
         ]
 
-    def _plan_at(self, position: int, new: NewEvent, carrier: dict[str, str]) -> tuple[Event, list[Job]]:
+    def _plan_at(self, position: int, new: NewEvent, carrier: dict[str, str]) -> Planned:
         try:
             return self._plan(new, carrier)
         except EventRefused as error:
             error.position = position
             raise
 
-    def _plan(self, new: NewEvent, carrier: dict[str, str]) -> tuple[Event, list[Job]]:
+    def _plan(self, new: NewEvent, carrier: dict[str, str]) -> Planned:
         spec = self.registry.event(new.name)
         chosen = parse_priority(new.priority)
         now_ms = self._now_ms()
@@ -172,9 +189,8 @@ class Emitter:
         body = self._body(event)
         due_ms = _due_ms(new, now_ms)
         priority = spec.priority if chosen is None else chosen
-        return event, [
-            self._job(event, body, handler, priority, due_ms, carrier) for handler in spec.handlers
-        ]
+        jobs = [self._job(event, body, handler, priority, due_ms, carrier) for handler in spec.handlers]
+        return Planned(event.id, event.name, jobs)
 
     def _body(self, event: Event) -> str:
         """The Celery body, base64 as kombu carries it. JSON that a worker could not read is refused here."""
@@ -264,6 +280,11 @@ def _current() -> Emitter:
 @cache
 def _default() -> Emitter:
     return Emitter.connect(Settings.load())
+
+
+def _nobody_traces() -> bool:
+    """True when a span would be recorded by nobody and there is no context to hand on: saves 6 us."""
+    return not get_current() and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def _receipt(job: Job, word: Word) -> JobReceipt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,6 +20,7 @@ from joelclaw_tasks.ingress.door import Door
 from joelclaw_tasks.ingress.events import receive_events
 from joelclaw_tasks.ingress.funnel import Funnel
 from joelclaw_tasks.ingress.health import RedisProbe
+from joelclaw_tasks.ingress.protocol import EXPRESS
 from joelclaw_tasks.ingress.providers import Provider
 from joelclaw_tasks.ingress.providers.github import GitHub
 from joelclaw_tasks.ingress.replies import (
@@ -30,7 +32,7 @@ from joelclaw_tasks.ingress.replies import (
     on_joelclaw_error,
     on_refusal,
 )
-from joelclaw_tasks.ingress.webhooks import webhook_route
+from joelclaw_tasks.ingress.webhooks import express_webhook, webhook_route
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 
@@ -49,13 +51,15 @@ def create_app(settings: Settings | None = None, emitter: Emitter | None = None)
     """
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         own = settings if settings is not None else Settings.load()
         app.state.emitter = emitter if emitter is not None else emitter_of(own)
-        door = Door(own, app.state.emitter.registry, Funnel(app.state.emitter.emit_many))
+        door = Door(own, app.state.emitter, Funnel(app.state.emitter.admit))
         app.state.door = door
         app.state.probe = RedisProbe(own.redis_url or DEFAULT_REDIS_URL)
-        yield
+        yield {
+            EXPRESS: {f"/webhooks/{provider.name}": express_webhook(provider, door) for provider in PROVIDERS}
+        }
         await door.funnel.close()
         await app.state.probe.close()
 

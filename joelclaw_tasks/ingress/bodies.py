@@ -54,7 +54,7 @@ def _too_large(cap_bytes: int) -> Refusal:
     )
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes | bytearray) -> Any:
     """The value of a JSON text.
 
     Raises ValueError, with a reason fit for the sender, for anything that strict JSON in UTF-8 is

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from joelclaw_tasks.emit import Emitter, NewEvent, Receipt
 from joelclaw_tasks.ingress.funnel import Funnel
 from joelclaw_tasks.ingress.throttle import FailureThrottle
+from joelclaw_tasks.ingress.tracing import attached
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 
@@ -21,10 +25,21 @@ class Door:
     """One running ingress."""
 
     settings: Settings
-    registry: Registry
+    emitter: Emitter
     funnel: Funnel
     throttle: FailureThrottle = field(default_factory=FailureThrottle)
     _complained_at_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def registry(self) -> Registry:
+        """The events that are known."""
+        return self.emitter.registry
+
+    async def emit(self, events: Sequence[NewEvent], trace_context: Any | None) -> list[Receipt]:
+        """Emit the events of one request, all or none. Raises what Emitter.emit_many and Funnel.put raise."""
+        with attached(trace_context):
+            planned = self.emitter.plan(events)
+        return await self.funnel.emit(planned)
 
     def secrets(self, provider: str) -> tuple[str, ...]:
         """The signing secrets of a provider; empty when none is set, and then everything is refused."""

@@ -41,7 +41,7 @@ async def receive_events(request: Request) -> Response:
             door.registry.event(event.name)
         except EventRefused as exc:
             raise _placed(exc, position, len(events)) from None
-    receipts = await door.funnel.emit(events, incoming_context(request.headers))
+    receipts = await door.emit(events, incoming_context(request.headers))
     return JsonReply({"ok": True, "receipts": [receipt.to_wire() for receipt in receipts]}, status_code=202)
 
 

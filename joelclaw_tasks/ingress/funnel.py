@@ -1,66 +1,65 @@
 """Funnel: many requests at once become few calls to Redis.
 
-Emitting is blocking I/O. One thread does it, one call at a time; whatever requests arrive during
-a call wait together and go into the next one. So 300 webhooks at once cost a handful of round
-trips, a Redis that hangs blocks that thread only, and each request still gets its own receipts.
+Emitting is blocking I/O. One thread does it, one call at a time; whatever arrives during a call goes
+into the next one together. So 300 webhooks at once cost a handful of round trips, a Redis that hangs
+blocks that thread only, and each request still gets its own receipts.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
+from itertools import islice
+from queue import SimpleQueue
+from threading import Thread
 
-from joelclaw_tasks.emit import NewEvent, Receipt
-from joelclaw_tasks.errors import CoreUnreachable, EventRefused
+from joelclaw_tasks.emit import Planned, Receipt
+from joelclaw_tasks.errors import CoreUnreachable, JoelclawError
 from joelclaw_tasks.ingress.replies import RETRY_AFTER_S, Refusal
-from joelclaw_tasks.ingress.tracing import attached
 
-#: Events in one call to emit_many, which takes as many in one round trip.
+log = logging.getLogger(__name__)
+
+#: A call that has this many events takes no further lot: it is one round trip.
 CALL_EVENTS = 500
+#: The thread gets what one turn of the event loop brings, and in a crowd this many at a time: Redis works
+#: while the loop reads on. Fewer would make the two fight over the interpreter.
+LOT_EVENTS = 50
 #: Events that may wait. Beyond this senders are told to come back, instead of memory growing.
 WAITING_EVENTS = 10_000
 
-EmitMany = Callable[[list[NewEvent]], list[Receipt]]
-_Outcome = list[Receipt] | Exception
+Admit = Callable[[list[Planned]], list[Receipt]]
+Outcome = list[Receipt] | Exception
 
 
 @dataclass(slots=True, eq=False)
 class _Parcel:
-    """The events of one request, and who waits for their receipts."""
+    """The events of one request, and whom to tell what became of them."""
 
-    events: Sequence[NewEvent]
-    trace_context: Any | None
-    receipts: asyncio.Future[list[Receipt]]
-
-    def settle(self, outcome: _Outcome) -> None:
-        if self.receipts.done():  # the sender hung up
-            return
-        if isinstance(outcome, Exception):
-            self.receipts.set_exception(outcome)
-        else:
-            self.receipts.set_result(outcome)
+    events: Sequence[Planned]
+    tell: Callable[[Outcome], None]
 
 
 class Funnel:
-    """Gathers the events of concurrent requests. Belongs to one event loop."""
+    """Gathers the events of concurrent requests. Belongs to the event loop in which it is made."""
 
-    def __init__(self, emit_many: EmitMany) -> None:
-        self._emit_many = emit_many
-        self._waiting: deque[_Parcel] = deque()
+    def __init__(self, admit: Admit) -> None:
+        self._admit = admit
+        self._loop = asyncio.get_running_loop()
         self._waiting_events = 0
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingress-emit")
-        self._draining: asyncio.Task[None] | None = None
+        self._lot: list[_Parcel] = []
+        self._lot_events = 0
+        #: What the thread is to emit; an empty lot tells it to stop.
+        self._lots: SimpleQueue[list[_Parcel]] = SimpleQueue()
+        self._thread = Thread(target=self._emit_lots, name="ingress-emit", daemon=True)
+        self._thread.start()
 
-    async def emit(self, events: Sequence[NewEvent], trace_context: Any | None = None) -> list[Receipt]:
-        """Emit the events of one request and wait for their receipts, in the same order.
+    def put(self, events: Sequence[Planned], tell: Callable[[Outcome], None]) -> None:
+        """Emit the events of one request; `tell` gets their receipts in the same order, or what went wrong.
 
-        Raises what emit_many raises, for these events alone; Refusal (503) when too much waits.
+        Raises Refusal (503) when too much waits.
         """
         if self._waiting_events + len(events) > WAITING_EVENTS:
             raise Refusal(
@@ -70,84 +69,91 @@ class Funnel:
                 fix="Send it again later, with the same id.",
                 headers={"Retry-After": str(RETRY_AFTER_S)},
             )
-        parcel = _Parcel(events, trace_context, asyncio.get_running_loop().create_future())
-        self._waiting.append(parcel)
         self._waiting_events += len(events)
-        if self._draining is None:
-            self._draining = asyncio.create_task(self._drain())
-        return await parcel.receipts
+        if not self._lot:
+            self._loop.call_soon(self._await_more, self._lot, 0)
+        self._lot.append(_Parcel(events, tell))
+        self._lot_events += len(events)
+        if self._lot_events >= LOT_EVENTS:
+            self._hand_over()
+
+    async def emit(self, events: Sequence[Planned]) -> list[Receipt]:
+        """`put`, and wait for the receipts. Raises what went wrong with these events."""
+        told: asyncio.Future[list[Receipt]] = self._loop.create_future()
+
+        def tell(outcome: Outcome) -> None:
+            if told.done():  # the sender hung up
+                return
+            if isinstance(outcome, Exception):
+                told.set_exception(outcome)
+            else:
+                told.set_result(outcome)
+
+        self.put(events, tell)
+        return await told
 
     async def close(self) -> None:
         """Finish what waits, then stop the thread."""
-        if self._draining is not None:
-            await self._draining
-        self._thread.shutdown()
+        self._hand_over()
+        self._lots.put([])
+        await asyncio.to_thread(self._thread.join)
 
-    async def _drain(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while self._waiting:
-                await self._gather()
-                parcels = self._next_call()
-                try:
-                    outcomes = await loop.run_in_executor(self._thread, self._call, parcels)
-                except Exception as exc:  # noqa: BLE001  # nobody may be left waiting for ever
-                    outcomes = [exc] * len(parcels)
-                for parcel, outcome in zip(parcels, outcomes, strict=True):
-                    parcel.settle(outcome)
-                unreachable = next((one for one in outcomes if isinstance(one, CoreUnreachable)), None)
-                if unreachable is not None:
-                    self._refuse_waiting(unreachable)
-        finally:
-            self._draining = None
+    def _await_more(self, lot: list[_Parcel], before: int) -> None:
+        # Requests that are here already come along: wait for as long as every turn of the loop brings more.
+        if lot is not self._lot:  # it is full and gone
+            return
+        if self._lot_events > before:
+            self._loop.call_soon(self._await_more, lot, self._lot_events)
+        else:
+            self._hand_over()
 
-    async def _gather(self) -> None:
-        # Requests that are here already come along: wait for as long as every turn of the loop brings
-        # more. In a crowd this also keeps the loop and the thread from fighting over the interpreter.
-        before = 0
-        while before < self._waiting_events < CALL_EVENTS:
-            before = self._waiting_events
-            await asyncio.sleep(0)
+    def _hand_over(self) -> None:
+        if self._lot:
+            self._lots.put(self._lot)
+            self._lot, self._lot_events = [], 0
 
-    def _next_call(self) -> list[_Parcel]:
-        parcels: list[_Parcel] = []
-        events = 0
-        while self._waiting and (not parcels or events + len(self._waiting[0].events) <= CALL_EVENTS):
-            parcels.append(self._waiting.popleft())
-            events += len(parcels[-1].events)
-        self._waiting_events -= events
+    def _settle(self, parcels: list[_Parcel], outcomes: list[Outcome]) -> None:
+        for parcel, outcome in zip(parcels, outcomes, strict=True):
+            self._waiting_events -= len(parcel.events)
+            try:
+                parcel.tell(outcome)
+            except Exception:  # one bad connection is not everybody's
+                log.exception("a request could not be answered")
+
+    # -- in the thread ------------------------------------------------------------------------
+
+    def _emit_lots(self) -> None:
+        while lot := self._lots.get():
+            parcels = self._with_more(lot, CALL_EVENTS)
+            outcomes = self._call(parcels)
+            unreachable = outcomes[0]
+            if isinstance(unreachable, CoreUnreachable):
+                # The others waited while Redis failed to answer these. Trying each lot in turn would
+                # make the last of them wait for many timeouts.
+                others = self._with_more([], WAITING_EVENTS)
+                parcels += others
+                outcomes += [copy(unreachable) for _ in others]
+            self._loop.call_soon_threadsafe(self._settle, parcels, outcomes)
+
+    def _with_more(self, lot: list[_Parcel], most_events: int) -> list[_Parcel]:
+        """The lot, and those that wait behind it until there are `most_events`."""
+        parcels = list(lot)
+        events = sum(len(parcel.events) for parcel in lot)
+        while events < most_events and not self._lots.empty():
+            lot = self._lots.get()
+            if not lot:
+                self._lots.put(lot)
+                break
+            parcels += lot
+            events += sum(len(parcel.events) for parcel in lot)
         return parcels
 
-    def _refuse_waiting(self, unreachable: CoreUnreachable) -> None:
-        # These waited while Redis failed to answer the others. Trying each lot in turn would make
-        # the last of them wait for many timeouts.
-        while self._waiting:
-            self._waiting.popleft().settle(copy(unreachable))
-        self._waiting_events = 0
-
-    def _call(self, parcels: list[_Parcel]) -> list[_Outcome]:
-        """In the thread: one outcome for each parcel."""
-        outcomes: list[_Outcome] = []
-        for context, group in groupby(parcels, key=lambda parcel: parcel.trace_context):
-            with attached(context):
-                outcomes += self._emit_together(list(group))
-        return outcomes
-
-    def _emit_together(self, parcels: list[_Parcel]) -> list[_Outcome]:
+    def _call(self, parcels: list[_Parcel]) -> list[Outcome]:
+        """One outcome for each parcel."""
         try:
-            receipts = self._emit_many([event for parcel in parcels for event in parcel.events])
-        except EventRefused as exc:
-            if len(parcels) == 1:
-                return [exc]
-            # Nothing was queued, and one request must not pay for another's event: each on its own.
-            return [outcome for parcel in parcels for outcome in self._emit_together([parcel])]
-        except CoreUnreachable as exc:
+            receipts = iter(self._admit([event for parcel in parcels for event in parcel.events]))
+        except JoelclawError as exc:
             return [copy(exc) for _ in parcels]  # one each: whoever raises it adds its own traceback
         except Exception as exc:  # noqa: BLE001  # every waiting request gets it and answers for it
             return [exc] * len(parcels)
-        outcomes: list[_Outcome] = []
-        begin = 0
-        for parcel in parcels:
-            outcomes.append(receipts[begin : begin + len(parcel.events)])
-            begin += len(parcel.events)
-        return outcomes
+        return [list(islice(receipts, len(parcel.events))) for parcel in parcels]

@@ -111,8 +111,13 @@ async def on_refusal(_request: Request, exc: Exception) -> Response:
 
 
 async def on_joelclaw_error(_request: Request, exc: Exception) -> Response:
-    """Answer an error of the core or of emit, with the status that tells a sender whether to try again."""
+    """Answer an error of the core or of emit."""
     assert isinstance(exc, JoelclawError)
+    return joelclaw_error_reply(exc)
+
+
+def joelclaw_error_reply(exc: JoelclawError) -> Response:
+    """An error of the core or of emit, with the status that tells a sender whether to try again."""
     headers: dict[str, str] = {}
     if isinstance(exc, PayloadTooLarge):
         status = 413
@@ -152,12 +157,24 @@ async def on_http_error(_request: Request, exc: Exception) -> Response:
     )
 
 
-class FaultBarrier:
-    """The outermost layer: an unforeseen exception becomes a 500 in JSON.
+def fault_reply(exc: Exception, path: str) -> Response:
+    """Log what nobody foresaw, and answer it.
 
     The log says where it happened and of which type it is; its text stays out, because it may
     quote what the sender sent.
     """
+    where = "".join(traceback.format_tb(exc.__traceback__))
+    log.error("%s while answering %s\n%s", type(exc).__name__, path[:200], where)
+    return error_reply(
+        500,
+        "INTERNAL",
+        "the ingress failed; nothing is known to have been queued",
+        "Send it again with the same id; the log of the ingress says where it failed.",
+    )
+
+
+class FaultBarrier:
+    """The outermost layer: an unforeseen exception becomes a 500 in JSON."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -177,13 +194,6 @@ class FaultBarrier:
         try:
             await self.app(scope, receive, watched)
         except Exception as exc:  # noqa: BLE001  # the barrier is for what nobody foresaw
-            where = "".join(traceback.format_tb(exc.__traceback__))
-            log.error("%s while answering %s\n%s", type(exc).__name__, scope["path"][:200], where)
+            reply = fault_reply(exc, scope["path"])
             if not begun:
-                reply = error_reply(
-                    500,
-                    "INTERNAL",
-                    "the ingress failed; nothing is known to have been queued",
-                    "Send it again with the same id; the log of the ingress says where it failed.",
-                )
                 await reply(scope, receive, send)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 _PREFIX = b"sha256="
 
 
-def signed_with_any(secrets: Sequence[str], body: bytes, header: bytes | None) -> bool:
+def signed_with_any(secrets: Sequence[str], body: bytes | bytearray, header: bytes | None) -> bool:
     """True when `header` is `sha256=` and the hex HMAC-SHA256 of the raw body under one of the secrets.
 
     Every secret is tried, with no early exit, so that during a rotation the time tells nobody
@@ -19,7 +19,7 @@ def signed_with_any(secrets: Sequence[str], body: bytes, header: bytes | None) -
     given = header if header is not None and header.startswith(_PREFIX) else b""
     matched = False
     for secret in secrets:
-        digest = hmac.new(secret.encode("utf-8", "surrogateescape"), body, hashlib.sha256).hexdigest()
+        digest = hmac.digest(secret.encode("utf-8", "surrogateescape"), body, "sha256").hex()
         matched |= hmac.compare_digest(_PREFIX + digest.encode("ascii"), given)
     return matched
 

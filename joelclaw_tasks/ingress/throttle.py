@@ -7,6 +7,7 @@ import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 #: Where requests land whose peer address was taken from a header that we do not trust.
@@ -79,6 +80,7 @@ def client_address(scope: MutableMapping[str, Any], *, trust_forwarded: bool) ->
     return _normalised(host)
 
 
+@lru_cache(maxsize=1_024)
 def _normalised(text: str) -> str:
     address = _parsed(text)
     if address is None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
 from joelclaw_tasks.emit import NewEvent, Receipt
+from joelclaw_tasks.errors import JoelclawError
 from joelclaw_tasks.ingress.bodies import parse_json, read_body
 from joelclaw_tasks.ingress.door import Door
+from joelclaw_tasks.ingress.funnel import Outcome
+from joelclaw_tasks.ingress.protocol import Express
 from joelclaw_tasks.ingress.providers import NormalisedEvent, Provider
-from joelclaw_tasks.ingress.replies import JsonReply, Refusal
+from joelclaw_tasks.ingress.replies import JsonReply, Refusal, fault_reply, joelclaw_error_reply
 from joelclaw_tasks.ingress.signatures import signed_with_any
 from joelclaw_tasks.ingress.throttle import client_address
 from joelclaw_tasks.ingress.tracing import incoming_context
@@ -36,15 +41,54 @@ def webhook_route(provider: Provider) -> Callable[[Request], Awaitable[Response]
         body = await read_body(request, WEBHOOK_MAX_BYTES)
         _check_signature(door, provider, request, body, address)
         found = _normalised(provider, request, body)
+        del body  # it is large, and the answer may take its time
         known = [event for event in found if event.name in door.registry.events]
         if not known:
             return JsonReply({"ok": True, "events": 0, "queued": 0, "direct": 0, "note": _note(found)})
-        receipts = await door.funnel.emit(
+        receipts = await door.emit(
             [_new_event(provider, event) for event in known], incoming_context(request.headers)
         )
         return JsonReply(_summary(provider, known, receipts))
 
     return receive_webhook
+
+
+def express_webhook(provider: Provider, door: Door) -> Express:
+    """The short way to the same end, for a delivery with nothing to explain.
+
+    It takes what is signed well, makes known events and carries no trace, and leaves everything else,
+    untouched and uncounted, to `webhook_route`.
+    """
+
+    def take(scope: dict[str, Any], body: bytearray, answer: Callable[[Response], None]) -> bool:
+        address = client_address(scope, trust_forwarded=door.settings.ingress_trust_forwarded)
+        headers = Headers(raw=scope["headers"])
+        if (
+            len(body) > WEBHOOK_MAX_BYTES
+            or door.throttle.retry_after_s(address) is not None
+            or not signed_with_any(door.secrets(provider.name), body, provider.signature(headers))
+            or incoming_context(headers) is not None
+        ):
+            return False
+
+        def tell(outcome: Outcome) -> None:
+            if isinstance(outcome, list):
+                answer(JsonReply(_summary(provider, found, outcome)))
+            elif isinstance(outcome, JoelclawError):
+                answer(joelclaw_error_reply(outcome))
+            else:
+                answer(fault_reply(outcome, scope["path"]))
+
+        try:
+            found = provider.normalise(parse_json(body), headers)
+            planned = door.emitter.plan([_new_event(provider, event) for event in found])
+            if planned:
+                door.funnel.put(planned, tell)
+        except (ValueError, AttributeError, JoelclawError, Refusal):
+            return False
+        return bool(planned)
+
+    return take
 
 
 def _refuse_throttled(door: Door, address: str) -> None:

@@ -7,37 +7,37 @@ import threading
 
 import pytest
 
-from joelclaw_tasks.emit import NewEvent, Receipt
-from joelclaw_tasks.errors import CoreUnreachable, InvalidEvent
-from joelclaw_tasks.ingress.funnel import CALL_EVENTS, WAITING_EVENTS, Funnel
+from joelclaw_tasks.emit import Planned, Receipt
+from joelclaw_tasks.errors import CoreUnreachable
+from joelclaw_tasks.ingress.funnel import CALL_EVENTS, LOT_EVENTS, WAITING_EVENTS, Funnel, Outcome
 from joelclaw_tasks.ingress.replies import Refusal
 
 
-def event(event_id: str) -> NewEvent:
-    return NewEvent(name="discovery/noted", data={}, id=event_id)
+def event(event_id: str) -> Planned:
+    return Planned(id=event_id, name="discovery/noted", jobs=[])
 
 
-def receipt(new: NewEvent) -> Receipt:
-    return Receipt(event_id=str(new.id), name=new.name, jobs=())
+def receipt(planned: Planned) -> Receipt:
+    return Receipt(event_id=planned.id, name=planned.name, jobs=())
 
 
 class Calls:
-    """An emit_many that notes its calls, refuses ids that start with `bad`, and may be held up."""
+    """An Emitter.admit that notes its calls, and may fail or be held up."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
         self.go_on = threading.Event()
         self.go_on.set()
+        self.called = threading.Event()
         self.failure: Exception | None = None
 
-    def __call__(self, events: list[NewEvent]) -> list[Receipt]:
+    def __call__(self, events: list[Planned]) -> list[Receipt]:
         assert self.go_on.wait(10)
-        self.calls.append([str(new.id) for new in events])
+        self.calls.append([one.id for one in events])
+        self.called.set()
         if self.failure is not None:
             raise self.failure
-        if any(str(new.id).startswith("bad") for new in events):
-            raise InvalidEvent("bad")
-        return [receipt(new) for new in events]
+        return [receipt(one) for one in events]
 
 
 def test_what_arrives_during_a_call_goes_into_the_next_one_together():
@@ -62,22 +62,34 @@ def test_what_arrives_during_a_call_goes_into_the_next_one_together():
     assert expected == [[one.event_id for one in answer] for answer in answers]
 
 
-def test_a_refused_event_is_answered_to_its_own_request_only():
+def test_redis_works_on_the_first_of_a_crowd_while_the_loop_is_busy_with_the_last():
     calls = Calls()
 
-    async def scenario() -> list[list[Receipt] | BaseException]:
+    async def scenario() -> None:
         funnel = Funnel(calls)
-        answers = await asyncio.gather(
-            *(funnel.emit([event(name)]) for name in ("a", "bad", "c")), return_exceptions=True
-        )
+        for n in range(LOT_EVENTS + 1):
+            funnel.put([event(str(n))], lambda _outcome: None)
+        assert calls.called.wait(10)  # the loop cannot turn meanwhile
         await funnel.close()
-        return answers
 
-    first, second, third = asyncio.run(scenario())
+    asyncio.run(scenario())
 
-    assert [receipt(event("a"))] == first
-    assert isinstance(second, InvalidEvent)
-    assert [receipt(event("c"))] == third
+    assert [[str(n) for n in range(LOT_EVENTS)], [str(LOT_EVENTS)]] == calls.calls
+
+
+def test_one_who_cannot_be_told_keeps_nobody_else_from_hearing(caplog: pytest.LogCaptureFixture):
+    def fails(_outcome: Outcome) -> None:
+        raise RuntimeError("the connection is in a bad state")
+
+    async def scenario() -> list[Receipt]:
+        funnel = Funnel(Calls())
+        funnel.put([event("a")], fails)
+        answer = await funnel.emit([event("b")])
+        await funnel.close()
+        return answer
+
+    assert [receipt(event("b"))] == asyncio.run(scenario())
+    assert "could not be answered" in caplog.text
 
 
 def test_when_redis_is_gone_everybody_who_waits_hears_it_at_once():
@@ -86,9 +98,11 @@ def test_when_redis_is_gone_everybody_who_waits_hears_it_at_once():
 
     async def scenario() -> list[list[Receipt] | BaseException]:
         funnel = Funnel(calls)
-        answers = await asyncio.gather(
-            *(funnel.emit([event(str(n))]) for n in range(3 * CALL_EVENTS)), return_exceptions=True
-        )
+        calls.go_on.clear()
+        crowd = [asyncio.create_task(funnel.emit([event(str(n))])) for n in range(3 * CALL_EVENTS)]
+        await asyncio.sleep(0.02)
+        calls.go_on.set()
+        answers = await asyncio.gather(*crowd, return_exceptions=True)
         calls.failure = None
         answers.append(await funnel.emit([event("later")]))
         await funnel.close()

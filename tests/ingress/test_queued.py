@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import httpx
@@ -13,9 +14,11 @@ from opentelemetry import trace
 from starlette.datastructures import Headers
 
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import NewEvent, Receipt
+from joelclaw_tasks.emit import Emitter, NewEvent, Planned, Receipt
 from joelclaw_tasks.ingress import tracing
+from joelclaw_tasks.ingress.door import Door
 from joelclaw_tasks.ingress.funnel import Funnel
+from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from tests.ingress.served import TOKEN, delivery_headers, payload
 
@@ -72,30 +75,40 @@ def test_the_priority_and_the_source_of_an_event_reach_its_job(http: httpx.Clien
     assert (0, "bell") == (envelope(job)["priority"], envelope(job)["source"])
 
 
-def current_trace_id(_events: list[NewEvent]) -> list[Receipt]:
-    span = trace.get_current_span().get_span_context()
-    return [Receipt(event_id=f"{span.trace_id:032x}", name="x", jobs=())]
+class TraceSpy(Emitter):
+    """Plans events whose id is the trace that planning saw, and admits them nowhere."""
+
+    def plan(self, events: Iterable[NewEvent]) -> list[Planned]:
+        span = trace.get_current_span().get_span_context()
+        return [Planned(f"{span.trace_id:032x}", new.name, []) for new in events]
+
+    def admit(self, planned: Sequence[Planned]) -> list[Receipt]:
+        return [Receipt(one.id, one.name, ()) for one in planned]
 
 
-def emitted_under(*headers: dict[str, str]) -> list[str]:
+def emitted_under(store: Store, *headers: dict[str, str]) -> list[str]:
     """For each of several concurrent requests, the trace that emitting saw."""
+    emitter = TraceSpy(Settings(), Registry([]), store)
     events = [NewEvent(name="discovery/noted", data={})]
 
     async def scenario() -> list[list[Receipt]]:
-        funnel = Funnel(current_trace_id)
+        door = Door(Settings(), emitter, Funnel(emitter.admit))
         contexts = [tracing.incoming_context(Headers(one)) for one in headers]
-        receipts = await asyncio.gather(*(funnel.emit(events, context) for context in contexts))
-        await funnel.close()
+        receipts = await asyncio.gather(*(door.emit(events, context) for context in contexts))
+        await door.funnel.close()
         return receipts
 
     return [receipt.event_id for [receipt] in asyncio.run(scenario())]
 
 
-def test_when_tracing_is_on_emitting_continues_the_trace_of_its_own_request(monkeypatch: pytest.MonkeyPatch):
+def test_when_tracing_is_on_emitting_continues_the_trace_of_its_own_request(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(tracing, "_tracing_is_on", lambda: True)
     other = "0" * 31 + "7"
 
     seen = emitted_under(
+        store,
         {"traceparent": TRACEPARENT, "tracestate": "a=1"},
         {"traceparent": f"00-{other}-00f067aa0ba902b7-01"},
         {"traceparent": "nonsense"},
