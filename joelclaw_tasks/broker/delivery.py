@@ -7,18 +7,28 @@ from typing import Any
 
 from kombu.transport import virtual
 
+from joelclaw_tasks.broker.evidence import describe, refusal
+from joelclaw_tasks.core.failure import Failure
+
 
 class Delivery(virtual.Message):
     """kombu's message. `failure` is why the job belongs in the dead letter, or None."""
 
-    failure: str | None = None
+    failure: Failure | None = None
+
+    @property
+    def task_name(self) -> str:
+        """The name of the task that is called, or an empty string."""
+        headers = self.headers if isinstance(self.headers, dict) else {}
+        return str(headers.get("task") or "")
 
     def _decode(self) -> Any:
         try:
             return super()._decode()
         except Exception as error:
             # Celery acknowledges what it cannot decode, which would lose it.
-            self.failure = f"the body cannot be decoded: {describe(error)}"
+            reason = f"the body cannot be decoded: {describe(error)}"
+            self.failure = refusal("Undecodable", reason, place=self.task_name)
             raise
 
     def reject_log_error(self, logger: Any, errors: Any, requeue: bool = False) -> None:
@@ -27,15 +37,10 @@ class Delivery(virtual.Message):
             self.failure = self._refusal(sys.exc_info()[1])
         super().reject_log_error(logger, errors, requeue)
 
-    def _refusal(self, error: BaseException | None) -> str:
-        name = (self.headers or {}).get("task")
+    def _refusal(self, error: BaseException | None) -> Failure:
+        name = self.task_name
         if not name:
-            return "no task: the message names none"
+            return refusal("NoTask", "no task: the message names none", place="")
         if error is None or isinstance(error, KeyError):
-            return f"unknown task: this worker has no task {name!r}"[:2000]
-        return describe(error)
-
-
-def describe(error: BaseException) -> str:
-    """`Type: text` of an error, cut to what a dead letter keeps."""
-    return f"{type(error).__name__}: {error}"[:2000]
+            return refusal("UnknownTask", f"unknown task: this worker has no task {name!r}", place=name)
+        return refusal("Unreadable", describe(error), place=name)

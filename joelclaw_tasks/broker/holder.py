@@ -17,6 +17,7 @@ import redis
 from kombu.log import get_logger
 
 from joelclaw_tasks.broker.leases import LeaseKeeper
+from joelclaw_tasks.core.failure import Failure
 from joelclaw_tasks.core.reply import Claim
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Settling, Store
@@ -115,9 +116,9 @@ class Holder:
         """
         return self._tell(tags, lambda: self.store.release(tags, reason=reason, killed=killed))
 
-    def discard(self, tag: str, error: str) -> None:
+    def discard(self, tag: str, failure: Failure) -> None:
         """Send a failed job to the dead letter."""
-        self._tell([tag], lambda: [self.store.discard(tag, error)])
+        self._tell([tag], lambda: [self.store.discard(tag, failure)])
 
     def _tell(self, tags: Sequence[str], verb: Callable[[], list[Word]]) -> list[Word]:
         # A lease that nobody ends would be renewed for as long as this process lives.

@@ -7,6 +7,7 @@ from typing import Any
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 
+from joelclaw_tasks.broker.evidence import refusal
 from joelclaw_tasks.broker.running import give_back
 from joelclaw_tasks.core.states import Word
 
@@ -45,7 +46,11 @@ class QoS(stock.QoS):
             if Word.DISCARDED in holder.release([delivery_tag], reason=reason, killed=killed):
                 message.on_discarded()
         else:
-            holder.discard(delivery_tag, getattr(message, "failure", None) or "rejected by the worker")
+            failure = getattr(message, "failure", None)
+            if failure is None:
+                task = getattr(message, "task_name", "")
+                failure = refusal("Rejected", "rejected by the worker", place=task)
+            holder.discard(delivery_tag, failure)
         self._forget(delivery_tag)
 
     def restore_unacked(self, client: Any = None) -> None:

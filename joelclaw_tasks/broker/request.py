@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
-from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
+from celery.exceptions import Ignore, Retry, TaskRevokedError
 from celery.utils.log import get_logger
 from celery.worker.request import Request as CeleryRequest
 
-from joelclaw_tasks.broker.delivery import describe
+from joelclaw_tasks.broker.evidence import failure_of
 from joelclaw_tasks.broker.running import may_start
 
 logger = get_logger(__name__)
@@ -41,7 +41,12 @@ class Request(CeleryRequest):
             self.message.killed = True
             self.message.on_discarded = partial(self._on_discarded, error)
         elif not isinstance(error, Ignore | Retry | Terminated) and not getattr(error, "requeue", False):
-            self.message.failure = _describe(error)
+            self.message.failure = failure_of(
+                error,
+                task=self.name,
+                traceback=exc_info.traceback or "",
+                internal=bool(getattr(exc_info, "internal", False)),
+            )
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def _on_discarded(self, error: BaseException) -> None:
@@ -52,11 +57,5 @@ class Request(CeleryRequest):
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         if not soft:
-            self.message.failure = _describe(TimeLimitExceeded(timeout))
+            self.message.failure = failure_of(TimeLimitExceeded(timeout), task=self.name)
         return super().on_timeout(soft, timeout)
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, Reject):
-        return f"Reject: {error.reason}"[:2000]
-    return describe(error)

@@ -24,7 +24,8 @@ from kombu.log import get_logger
 from kombu.transport import redis as stock
 from kombu.utils.json import dumps, loads
 
-from joelclaw_tasks.broker.delivery import Delivery, describe
+from joelclaw_tasks.broker.delivery import Delivery
+from joelclaw_tasks.broker.evidence import describe, refusal
 from joelclaw_tasks.broker.holder import Exchange, Holder, holder_for
 from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of, undecodable_job
 from joelclaw_tasks.broker.poller import Poller
@@ -279,7 +280,9 @@ class Channel(stock.Channel):
         if settled or isinstance(error, (OSError, redis.RedisError, CoreUnreachable, MemoryError)):
             return False
         logger.error("could not deliver a job of queue %s: %s", job.queue, describe(error), exc_info=error)
-        self.holder.discard(job.tag, f"could not be delivered: {describe(error)}")
+        task = delivery.task_name if delivery is not None else ""
+        reason = f"could not be delivered: {describe(error)}"
+        self.holder.discard(job.tag, refusal("Undeliverable", reason, place=task or job.queue))
         if delivery is not None:
             self.qos._forget(job.tag)
         return True

@@ -18,6 +18,7 @@ _CUT = "\n…\n"
 
 _FRAME = re.compile(r'^ {2}File "([^"\n]+)", line \d+, in ([^\n]+)$', re.MULTILINE)
 _START = "Traceback (most recent call last):\n"
+_NEXT = re.compile(r"\n\n(?:During handling of the above|The above exception was the direct cause)")
 #: Code that calls tasks, and code that tasks call: the cause is seldom there.
 _FOREIGN = re.compile(
     r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib(?:64)?[/\\]python\d[\d.]*t?[/\\]|^<"
@@ -57,21 +58,37 @@ class Failure:
 
     @classmethod
     def of(
-        cls, kind: str, text: str, *, place: str = "", traceback: str = "", secrets: Collection[str] = ()
+        cls,
+        kind: str,
+        text: str,
+        *,
+        place: str = "",
+        traceback: str = "",
+        frames: str = "",
+        secrets: Collection[str] = (),
     ) -> Failure:
-        """The failure of an exception of the type `kind` with this text, or of no exception at all.
+        """The failure of an exception of the type `kind`, which may be qualified, with this text.
 
-        `kind` may be qualified by a module. Without a traceback `place` says where it happened.
+        `frames` is the part of the traceback that says where (default: all of it). Where there is none,
+        `place` says so.
         """
         kind = kind.rpartition(".")[2]
         text = redacted(text[:_ENDS_MOST], secrets)
-        frame = top_frame(traceback)
+        frame = top_frame(frames or traceback)
         return cls(
             f"{kind}: {text}"[:ERROR_MOST] if text else kind,
             signature_of(kind, text, frame or place),
             frame or place,
             _bounded(traceback, secrets),
         )
+
+    @classmethod
+    def without_exception(
+        cls, kind: str, reason: str, *, place: str = "", secrets: Collection[str] = ()
+    ) -> Failure:
+        """The failure of a job in which nothing was raised; `kind` is one word for reasons like this."""
+        reason = redacted(reason[:_ENDS_MOST], secrets)[:ERROR_MOST]
+        return cls(reason, signature_of(kind, reason, place), place)
 
 
 def signature_of(kind: str, text: str, place: str) -> str:
@@ -102,6 +119,14 @@ def top_frame(traceback: str) -> str:
 def tracebacks_of(traceback: str) -> list[str]:
     """The single tracebacks of a chain of exceptions, the first that was raised first."""
     return [_START + part for part in traceback.split(_START)[1:]]
+
+
+def raised_by(traceback: str) -> tuple[str, str]:
+    """The type, unqualified, and the text of the exception at the end of a single traceback."""
+    lines = _NEXT.split(traceback, 1)[0].split("\n")[1:]
+    last = [number for number, line in enumerate(lines) if line.startswith("  ")]
+    kind, _, text = "\n".join(lines[last[-1] + 1 if last else 0 :]).strip().partition(": ")
+    return kind.rpartition(".")[2], text
 
 
 def _bounded(traceback: str, secrets: Collection[str]) -> str:

@@ -17,7 +17,7 @@ from redis.retry import Retry
 
 from joelclaw_tasks.core.controls import Controls, text
 from joelclaw_tasks.core.dead_letter import DeadLetter
-from joelclaw_tasks.core.failure import Failure, signature_of
+from joelclaw_tasks.core.failure import Failure
 from joelclaw_tasks.core.history import History
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
@@ -185,7 +185,7 @@ class Store(Controls):
         A text is the reason of somebody who knows of no exception.
         """
         if isinstance(failure, str):
-            failure = Failure(failure, signature_of("Discarded", failure, ""))
+            failure = Failure.without_exception("Discarded", failure)
         parts = (failure.error, failure.signature, failure.place, failure.traceback)
         return read_word(
             self._call("discard", [*self._head(), tag, *(text(part, 10_000) for part in parts)])

@@ -99,6 +99,46 @@ def fail(text):
     raise ValueError(text)
 
 
+class OddError(Exception):
+    """Cannot be pickled, and its text cannot be had."""
+
+    def __init__(self, number, handle):
+        super().__init__(number)
+        self.handle = handle
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+@task()
+def fails_oddly(number):
+    raise OddError(number, lambda: None)
+
+
+@task()
+def leaks(number):
+    """Fails in a library, with secrets in its own code and in the text of its error."""
+    json.loads("{}" if number < 0 else f"Bearer abcdef{number}")  # password=hunter2
+    return number
+
+
+@task(bind=True, max_retries=1)
+def mended(self: Task, switch, budget):
+    """A bug that somebody fixes: it fails, retries included, until the switch is on."""
+    effects().rpush(switch + ":tries", self.request.retries)
+    if not effects().exists(switch):
+        raise self.retry(exc=ZeroDivisionError(f"order {budget} of 'shop {budget}'"), countdown=0)
+    return budget
+
+
+@task()
+def fails_then_notes(key):
+    if not effects().exists(key + ":on"):
+        effects().set(key + ":late", "1", px=800)
+        raise ValueError("not yet")
+    effects().rpush(key, "ran")
+
+
 @task(bind=True, max_retries=3)
 def flaky(self: Task, failures, countdown=0.05):
     if self.request.retries < failures:

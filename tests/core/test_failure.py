@@ -11,6 +11,7 @@ from joelclaw_tasks.core.failure import (
     TRACEBACK_MOST,
     Failure,
     normalised,
+    raised_by,
     signature_of,
     top_frame,
     tracebacks_of,
@@ -96,6 +97,21 @@ def test_of_a_chain_the_last_traceback_says_where():
     assert "orders/refund.py:refund" == top_frame(chain)
     assert [True, True] == [one.startswith("Traceback (most") for one in tracebacks_of(chain)]
     assert [] == tracebacks_of("nothing")
+
+
+def test_the_exception_of_each_traceback_of_a_chain_is_known():
+    chain = (
+        TRACEBACK.replace("ValueError: order 17 has no card", "shop.errors.NoCard: order 17:\n  two lines")
+        + "\nThe above exception was the direct cause of the following exception:\n\n"
+        + TRACEBACK
+        + "\nDuring handling of the above exception, another exception occurred:\n\n"
+        + TRACEBACK.replace("ValueError: order 17 has no card", "StopIteration")
+    )
+    assert [
+        ("ValueError", "order 17 has no card"),
+        ("StopIteration", ""),
+    ] == [raised_by(one) for one in tracebacks_of(chain)][1:]
+    assert ("", "") == raised_by("")
 
 
 def test_a_failure_is_made_of_what_is_known():
