@@ -12,6 +12,11 @@ _NAME = re.compile("[^\x00-\x1f\x7f]{1,1024}")
 _NAMES = re.compile("[^\x00-\x1f\x7f]{1,1024}(?:\n[^\x00-\x1f\x7f]{1,1024}){4}")
 #: What a gate that limits may be called.
 LIMIT_GATE = re.compile("limit:[^\x00-\x1f\x7f]{1,1200}")
+#: A line of a job's gates: a limit and the places of it that the job takes, a rate, or a share and its weight.
+_GATE_LINE = re.compile(
+    "(?:limit:[^\x00-\x1f\x7f]{1,1200}(?:\t[1-9][0-9]{0,6})?|rate:[^\x00-\x1f\x7f]{1,1200}"
+    "|share:[^\x00-\x1f\x7f]{1,1200}(?:\t[1-9][0-9]{0,3})?)"
+)
 
 
 def _invalid(name: str, wanted: str, value: object) -> InvalidJob:
@@ -22,7 +27,9 @@ def _invalid(name: str, wanted: str, value: object) -> InvalidJob:
 class Job:
     """One unit of work, as a producer hands it over. `payload` is the message that a worker receives.
 
-    `lane` names the jobs that pass the same `gates`, in order of rank. `due_ms` is the epoch
+    `lane` names the jobs that pass the same `gates`, in order of rank: `limit:<name>` (with "\\t<weight>" for
+    a job that takes several places), `rate:<name>`, and first of all, where lanes take turns,
+    `share:<whose turn>` (with "\\t<jobs of a turn>"). `due_ms` is the epoch
     millisecond before which it must not start (0: at once); `keep_ms` is how long it is remembered
     as a duplicate after it finished (0: not at all). `lease_tag` is set when a running job hands over
     its own successor. `refusal`, when set, sends it to the dead letter with this reason. `rules` is what
@@ -76,9 +83,10 @@ class Job:
                 raise _invalid(name, "1 to 1024 characters, none of them a control character", value)
         gates: object = self.gates
         if not isinstance(gates, tuple) or not all(
-            isinstance(g, str) and LIMIT_GATE.fullmatch(g) for g in gates
+            isinstance(g, str) and _GATE_LINE.fullmatch(g) and (n == 0 or not g.startswith("share:"))
+            for n, g in enumerate(gates)
         ):
-            raise _invalid("gates", "a tuple of names such as limit:resource/nas", gates)
+            raise _invalid("gates", "a tuple of names such as limit:resource/nas, a share first", gates)
         if type(self.priority) is not int or not 0 <= self.priority <= 3:
             raise _invalid("priority", "0 to 3", self.priority)
         for name in ("slack_ms", "keep_ms", "retries", "due_ms"):

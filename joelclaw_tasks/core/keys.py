@@ -14,11 +14,15 @@ KEYS: dict[str, str] = {
     "lane_meta": "lane_meta:%s",  # hash: queue, family, handler, gates, parked, parked_at
     "lanes": "lanes:%s",  # set: all lanes of a queue
     "ready": "ready:%s",  # zset of a queue: lane -> rank of its first job
-    "parked": "parked:%s",  # zset of a spot, "<gate>\n<queue>": lane -> rank of its first job
+    "parked": "parked:%s",  # zset of a spot, "<gate>[\t<weight>]\n<queue>": lane -> rank of its first job
     "parked_gates": "parked_gates",  # zset, all scores 0: spots with parked lanes, by name
     "pauses": "pauses",  # hash: gate -> JSON record
-    "limits": "limits",  # hash: gate -> most jobs at once
-    "running": "running:%s",  # zset of a limit gate: job id -> claimed_at
+    "limits": "limits",  # hash: gate -> most places at once
+    "running": "running:%s",  # zset of a limit gate: job id, and "<job id>\t<n>" for a job's nth place -> claimed_at
+    "rates": "rates",  # hash: gate -> "<limit> <period_ms> <burst>"
+    "tat": "tat:%s",  # string of a rate gate: when its next job is expected (GCRA); goes by itself
+    "turns": "turns:%s",  # string of a share: "<served_at> <jobs left of its turn>"; goes by itself
+    "registered": "registered:%s",  # set of limit or rate: gates to which the registry has given one
     "timers": "timers",  # zset: kind|name -> due_at
     "seen_at": "seen_at",  # string: when timers were last looked at
     "leases": "leases:%s",  # zset of a holder: job id -> claimed_at

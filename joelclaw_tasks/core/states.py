@@ -1,7 +1,7 @@
 """The state machine of a job: states, verbs and every legal move between them.
 
-TRANSITIONS is the contract. Each verb is one Lua file, one method of `Store`, one word in the transitions stream. The docs draw their
-chart from this table, and tests hold Lua and table together.
+TRANSITIONS is the contract. Each verb is one Lua file, one method of `Store`, one word in the
+transitions stream. The docs draw their chart from this table, and tests hold Lua and table together.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Verb(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     LIMIT = "limit"
+    RATE = "rate"
     PRIORITY = "priority"
     SHED = "shed"
     UNSHED = "unshed"
@@ -75,6 +76,7 @@ class Word(StrEnum):
     RESUMED = "RESUMED"
     NOT_PAUSED = "NOT_PAUSED"
     LIMITED = "LIMITED"
+    RATED = "RATED"
     PRIORITIZED = "PRIORITIZED"
     UNCHANGED = "UNCHANGED"  # it has this priority already
     STAGED = "STAGED"  # available before its time

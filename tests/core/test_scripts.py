@@ -35,7 +35,7 @@ def test_each_verb_of_the_table_is_recorded_by_its_script(verb):
 
 
 def test_scripts_answer_exactly_the_words_of_the_enum():
-    redis_says = {"WITHSCORES", "LIMIT", "XX", "CH", "GT", "GET", "MAXLEN", "RANK", "COUNT", "PX", "NX"}
+    redis_says = {"WITHSCORES", "LIMIT", "XX", "CH", "GT", "GET", "MAXLEN", "RANK", "COUNT", "PX", "NX", "LT"}
     commands = {
         command
         for path in LUA.rglob("*.lua")
@@ -202,5 +202,5 @@ def test_every_script_that_moves_jobs_writes_the_counts_once():
     for name in moving:
         own = (LUA / f"{name}.lua").read_text()
         # These only bring lanes back, or note a successor.
-        moves = name not in {"pause", "resume", "limit", "drain", "retry"}
+        moves = name not in {"pause", "resume", "limit", "rate", "drain", "retry"}
         assert int(moves) == own.count("write_counts()"), name

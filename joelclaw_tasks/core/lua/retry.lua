@@ -3,7 +3,8 @@
 -- ARGV: now, transitions_max, then one job as in shared/spec.lua. Reply: SUCCEEDED | LEASE_LOST
 --@include keys
 --@include drain
-local transitions_max = ARGV[2]
+--@include clock
+local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include leave
 --@include spec
 local successor, call = bind_job(3)

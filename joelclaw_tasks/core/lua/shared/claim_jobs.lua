@@ -3,7 +3,6 @@
 local max_kills, lease_ms, holder, most = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local last_queue = 7 + tonumber(ARGV[7])
 local PARKS_PER_CALL = 200
-local now = string.format("%.0f", now_ms) -- as `record` does
 
 local function fill_inboxes()
   local waiting = 0
@@ -28,66 +27,46 @@ local function best_lane()
   return name, rank, queue
 end
 
-local function start(lane)
-  local first = redis.call("ZRANGE", lane_key(lane.name), 0, 1, "WITHSCORES")
-  local id, next_rank = first[1], first[4]
-  if lane.drained and lane.drained ~= id then id, next_rank = lane.drained, first[2] end
-  redis.call("ZREM", lane_key(lane.name), id)
-  local family, handler, priority, claims, kills, trace, admitted_at, available_at, rules, payload =
-    unpack(redis.call("HMGET", job_key(id), "family", "handler", "priority", "claims", "kills", "trace",
-      "admitted_at", "available_at", "rules", "payload"))
-  local expires_at = rules and tonumber(string.match(rules, '"expires_at":(%d+)'))
-  if expires_at and expires_at <= now_ms then
-    local job = read_job(id)
-    move_job(job, "cancel", "cancelled", now_ms, { actor = "expiry", reason = "expired" })
-    forget(job, "cancelled", now_ms)
-    payload = nil
-  end
-  if not payload then -- or its hash was deleted by hand: nothing is left to run
-    settle_lane(lane)
-    return nil
-  end
-  take_gates(lane.gates, id, now_ms)
-  if next_rank then redis.call("ZADD", ready_key(lane.queue), next_rank, lane.name) else settle_lane(lane) end
-  local job = {
-    id = id, state = "available", queue = lane.queue, family = family, handler = handler, lane = lane.name,
-    priority = priority, claims = tostring(tonumber(claims) + 1), trace = trace, admitted_at = admitted_at,
-  }
-  redis.call("HSET", job_key(id), "state", "executing", "claims", job.claims, "holder", holder,
-    "claimed_at", now, "gates", lane.gates)
-  redis.call("ZADD", leases_key(holder), now, id)
-  move_job(job, "claim", "executing", now_ms, {
-    wait_ms = now_ms - tonumber(available_at), attempt = job.claims, holder = holder, gates = lane.gates,
-  })
-  return tag_of(job), payload, kills
-end
-
+--@include start_job
 local function claim_jobs(reply)
   -- First of all our own lease: a machine that slept must not expire what it still runs itself.
   local renewed = redis.call("ZADD", timers_key, "XX", "CH", now_ms + lease_ms, "lease|" .. holder) == 1
-  local next_due_ms = fire_timers(now_ms, max_kills, lease_ms)
+  local due_ms = fire_timers(now_ms, max_kills, lease_ms)
   local waiting = #KEYS > 1 and fill_inboxes() or 0
 
   local first = #reply + 1
-  -- Lua itself would write a time after the year 5138 as 2.5e+14.
-  next_due_ms = next_due_ms and string.format("%.0f", math.ceil(next_due_ms)) or ""
-  reply[first], reply[first + 1], reply[first + 2] = 0, waiting, next_due_ms
+  reply[first], reply[first + 1] = 0, waiting
+  reply[first + 2] = "" -- for when the next timer is due
   local parks, claimed = 0, 0
   while claimed < most and parks < PARKS_PER_CALL do
     local name, rank, queue = best_lane()
     if not name then break end
-    local lane = read_lane(name)
-    local gate = lane and first_shut_gate(lane)
+    local lane, turn, turn_rank = read_lane(name), nil, nil
+    if lane then
+      lane.rank = rank
+      if string.sub(lane.gates, 1, 6) == "share:" then
+--@include shares
+        turn, turn_rank = turn_of, turn_of(lane)
+      end
+    end
+    local its_turn = not turn_rank or turn_rank <= tonumber(rank)
+    local line = lane and its_turn and first_shut_gate(lane)
     if not lane then -- its meta was deleted by hand; the next job admitted to it brings it back
       redis.call("ZREM", ready_key(queue), name)
-    elseif gate then
-      park(lane, rank, gate, now_ms)
+    elseif not its_turn then
+      redis.call("ZADD", ready_key(queue), turn_rank, name)
+      pass_on(lane.gates) -- what it was brought back for may be for another
+      parks = parks + 1
+    elseif line then
+      park(lane, line, now_ms)
       parks = parks + 1
     else
       local tag, payload, kills = start(lane)
       if tag then
         for _, value in ipairs({ tag, lane.queue, payload, kills }) do reply[#reply + 1] = value end
         claimed = claimed + 1
+        turn_rank = turn and turn(lane, true)
+        if turn_rank then redis.call("ZADD", ready_key(queue), "XX", turn_rank, name) end
       else
         parks = parks + 1
       end
@@ -96,6 +75,17 @@ local function claim_jobs(reply)
 
   if claimed > 0 and not renewed then
     redis.call("ZADD", timers_key, now_ms + lease_ms, "lease|" .. holder)
+  end
+
+  if parks > 0 then -- a lane at a rate has set a timer
+    local next_due = redis.call("ZRANGE", timers_key, 0, 0, "WITHSCORES")[2]
+    due_ms = next_due and math.max(0, tonumber(next_due) - now_ms)
+  end
+  if due_ms then
+    -- Lua itself would write a time after the year 5138 as 2.5e+14.
+    reply[first + 2] = string.format("%.0f", math.ceil(due_ms))
+    -- Who has enough to do does not look again in time: somebody idle is to know of this timer.
+    if claimed == most and due_ms < 1000 then wake(ARGV[8]) end
   end
 
   -- The baton: whoever claims leaves a token behind while more is ready, so workers wake one another. One on

@@ -1,44 +1,77 @@
--- gates: what can be shut. For each kind: how many more jobs may pass, take a place, give it back.
--- A gate is named "<kind>:<name>"; a keyed limit "<kind>:<name>=<value>" falls back to "<kind>:<name>".
-local function limit_of(gate)
-  local limit = redis.call("HGET", limits_key, gate)
-  if limit then return tonumber(limit) end
-  local base = string.match(gate, "^([^=]+)=")
-  limit = base and redis.call("HGET", limits_key, base)
-  if limit then return tonumber(limit) end
-  -- One singleton at a time, wherever it was declared.
-  return base and string.find(base, "limit:singleton/", 1, true) == 1 and 1 or nil
+-- gates: what can be shut. How many more jobs may pass, take a place, give it back.
+-- A gate is named "<kind>:<name>"; it sets each "<kind>:<name>=<value>" that has nothing of
+-- its own. A lane has a line for each of its gates: the name and, after a tab, its weight: the places that
+-- one job takes, where that is more than one. A line "share:..." shuts nothing (see shares.lua).
+local function parse_line(line)
+  local tab = string.find(line, "\t", 1, true)
+  if not tab then return line, 1 end
+  return string.sub(line, 1, tab - 1), tonumber(string.sub(line, tab + 1))
 end
 
-local function nothing() end
+local function setting_of(settings, gate)
+  local base = string.match(gate, "^([^=]+)=")
+  if not base then return redis.call("HGET", settings, gate) end
+  local found = redis.call("HMGET", settings, gate, base)
+  return found[1] or found[2]
+end
 
-local GATE_KINDS = {
-  limit = {
-    room = function(gate)
-      local limit = limit_of(gate)
-      return limit and limit - redis.call("ZCARD", running_key(gate)) or math.huge
-    end,
-    take = function(gate, id, now_ms) redis.call("ZADD", running_key(gate), now_ms, id) end,
-    free = function(gate, id) redis.call("ZREM", running_key(gate), id) end,
-  },
-  pause = {
-    room = function(gate) return redis.call("HEXISTS", pauses_key, gate) == 1 and 0 or math.huge end,
-    take = nothing,
-    free = nothing,
-  },
-  -- A kind that only a newer release knows: its jobs wait for that release's workers.
-  unknown = { room = function() return 0 end, take = nothing, free = nothing },
-}
+-- The bucket of a rate: when its next job is expected (TAT), the time between two jobs, and its burst; nil
+-- without a rate. GCRA in the form of virtual scheduling: ITU-T I.371 (2004), annex A. A TAT is never more
+-- than a full burst ahead: neither a clock that went back nor a new rate shuts the gate for longer.
+local function bucket_of(gate)
+  local rate = setting_of(rates_key, gate)
+  if not rate then return nil end
+  local limit, period_ms, burst = string.match(rate, "^(%d+) (%d+) (%d+)$")
+  local interval_ms = period_ms / limit
+  local tat = math.min(tonumber(redis.call("GET", tat_key(gate)) or 0), now_ms + burst * interval_ms)
+  return math.max(tat, now_ms), interval_ms, tonumber(burst)
+end
 
-local function kind_of(gate) return GATE_KINDS[string.match(gate, "^(%a+):")] or GATE_KINDS.unknown end
+-- How many more places a gate has now: none or fewer when it is shut, math.huge when nothing limits it; and
+-- how many it has at most.
+local function room(gate)
+  local kind = string.sub(gate, 1, 6)
+  if kind == "limit:" then
+    local limit = tonumber(setting_of(limits_key, gate) or nil)
+    if not limit then
+      -- One singleton at a time, wherever it was declared.
+      if string.sub(gate, 1, 16) ~= "limit:singleton/" then return math.huge, math.huge end
+      limit = 1
+    end
+    return limit - redis.call("ZCARD", running_key(gate)), limit
+  elseif kind == "share:" then
+    return math.huge, math.huge
+  elseif kind == "pause:" then
+    return redis.call("HEXISTS", pauses_key, gate) == 1 and 0 or math.huge, math.huge
+  elseif string.sub(gate, 1, 5) == "rate:" then
+    local tat, interval_ms, burst = bucket_of(gate)
+    if not tat then return math.huge, math.huge end
+    return math.floor((now_ms - tat) / interval_ms + burst + 1e-9), burst -- a token is whole but for rounding
+  end
+  return 0, 0 -- a kind that only a newer release knows: its jobs wait for that release's workers
+end
 
--- How many more jobs may pass a gate now: none or fewer when it is shut, math.huge when it has no limit.
-local function room(gate) return kind_of(gate).room(gate) end
+-- Whether a lane of a better rank waits at a gate for more places than this one needs: were it overtaken
+-- whenever there is a place too few for it, it would never start. One that needs more than all of them holds
+-- up nobody.
+local function heavier_waits(gate, weight, most, lane)
+  local low, high = "[" .. gate .. "\t", "(" .. gate .. "\n"
+  for _, spot in ipairs(redis.call("ZRANGEBYLEX", parked_gates_key, low, high)) do
+    local line, queue = string.match(spot, "^([^\n]*)\n(.*)$")
+    local _, other = parse_line(line)
+    if queue == lane.queue and other > weight and other <= most then
+      local head = redis.call("ZRANGE", parked_key(spot), 0, 0, "WITHSCORES")
+      local rank = lane.rank or redis.call("ZRANGE", lane_key(lane.name), 0, 0, "WITHSCORES")[2]
+      if tonumber(head[2]) < tonumber(rank) then return true end
+    end
+  end
+  return false
+end
 
--- The first shut gate of a lane, or nil. Pauses come first: they open for all lanes at once, so
--- a lane that waits there never holds the place that another lane could take.
+-- The line of the first shut gate of a lane, or nil. Pauses come first: they open for all lanes at once, so a
+-- lane that waits there never holds the place that another could take; rates last, for the same reason.
 local function first_shut_gate(lane)
-  local pause
+  local pause, limit, rate
   if redis.call("HLEN", pauses_key) > 0 then
     for _, gate in ipairs({
       "pause:queue/" .. lane.queue, "pause:family/" .. lane.family, "pause:handler/" .. lane.handler,
@@ -46,21 +79,46 @@ local function first_shut_gate(lane)
       pause = pause or room(gate) <= 0 and gate or nil
     end
   end
-  if pause then
+  for line in string.gmatch(lane.gates, "[^\n]+") do
+    local gate, weight = parse_line(line)
+    local places, most = room(gate)
+    if string.sub(gate, 1, 5) == "rate:" then
+      rate = rate or places < weight and line or nil
+    elseif places < weight or (most < math.huge and heavier_waits(gate, weight, most, lane)) then
+      limit = line
+      break
+    end
+  end
+  if pause or (rate and not limit) then
 --@include drained
     lane.drained = drained_job(lane)
-    if not lane.drained then return pause end
+    if not lane.drained then return pause or rate end
   end
-  for gate in string.gmatch(lane.gates, "[^\n]+") do
-    if room(gate) <= 0 then return gate end
-  end
-  return nil
+  return limit
 end
 
 local function take_gates(gates, id, now_ms)
-  for gate in string.gmatch(gates, "[^\n]+") do kind_of(gate).take(gate, id, now_ms) end
+  for line in string.gmatch(gates, "[^\n]+") do
+    local gate, weight = parse_line(line)
+    if string.sub(gate, 1, 6) == "limit:" then
+      redis.call("ZADD", running_key(gate), now_ms, id)
+      for place = 2, weight do redis.call("ZADD", running_key(gate), now_ms, id .. "\t" .. place) end
+    elseif string.sub(gate, 1, 5) == "rate:" then
+      local tat, interval_ms = bucket_of(gate)
+      if tat then -- kept a little longer than it says anything, for the clock of a caller may be behind
+        tat = tat + interval_ms
+        redis.call("SET", tat_key(gate), tat, "PX", math.ceil(tat - now_ms) + 10000)
+      end
+    end
+  end
 end
 
 local function free_gates(gates, id)
-  for gate in string.gmatch(gates, "[^\n]+") do kind_of(gate).free(gate, id) end
+  for line in string.gmatch(gates, "[^\n]+") do
+    local gate, weight = parse_line(line)
+    if string.sub(gate, 1, 6) == "limit:" then
+      redis.call("ZREM", running_key(gate), id)
+      for place = 2, weight do redis.call("ZREM", running_key(gate), id .. "\t" .. place) end
+    end
+  end
 end

@@ -1,11 +1,5 @@
 -- lanes: a lane is in exactly one place: ready, parked at the gate that stopped it, or gone.
---@include gates
-local BATCH = 1000 -- the most lanes that one script moves for one gate, so that a million never stop Redis
-
-local function wake(queue)
-  if redis.call("LLEN", wake_key(queue)) == 0 then redis.call("LPUSH", wake_key(queue), "1") end
-end
-
+--@include parking
 local function read_lane(name)
   local values = redis.call("HMGET", lane_meta_key(name), "queue", "family", "handler", "gates", "parked")
   if not values[1] then return nil end
@@ -16,54 +10,6 @@ local function read_lane(name)
 end
 
 local function head_of(lane_name) return redis.call("ZRANGE", lane_key(lane_name), 0, 0, "WITHSCORES") end
-
--- Where lanes of one queue wait at a gate. Were all queues to wait in one place, a freed place could go
--- to a queue whose workers are away or busy, and lanes of the others would wait at an open gate.
-local function spot_of(gate, queue) return gate .. "\n" .. queue end
-
-local function spots_of(gate)
-  return redis.call("ZRANGEBYLEX", parked_gates_key, "[" .. gate .. "\n", "(" .. gate .. "\n\255")
-end
-
-local function leave_spot(spot, lane_name)
-  redis.call("ZREM", parked_key(spot), lane_name)
-  if redis.call("EXISTS", parked_key(spot)) == 0 then redis.call("ZREM", parked_gates_key, spot) end
-end
-
--- Brings up to `most` lanes of each queue back from a gate, best rank first. Answers the most that came
--- back to one queue.
-local function unpark(gate, most)
-  local came = 0
-  for _, spot in ipairs(spots_of(gate)) do
-    local queue = string.match(spot, "\n(.*)$")
-    local popped = redis.call("ZPOPMIN", parked_key(spot), most)
-    for i = 1, #popped, 2 do
-      redis.call("HSET", lane_meta_key(popped[i]), "parked", "", "parked_at", "")
-      redis.call("ZADD", ready_key(queue), popped[i + 1], popped[i])
-    end
-    if redis.call("EXISTS", parked_key(spot)) == 0 then redis.call("ZREM", parked_gates_key, spot) end
-    wake(queue)
-    came = math.max(came, #popped / 2)
-  end
-  return came
-end
-
--- A lane that was brought back for a free place and did not take it passes the place on; without
--- this, lanes parked at an open gate would wait for ever.
-local function pass_on(gates)
-  for gate in string.gmatch(gates, "[^\n]+") do
-    if #spots_of(gate) > 0 and room(gate) > 0 then unpark(gate, 1) end
-  end
-end
-
-local function park(lane, rank, gate, now_ms)
-  local spot = spot_of(gate, lane.queue)
-  redis.call("ZREM", ready_key(lane.queue), lane.name)
-  redis.call("ZADD", parked_key(spot), rank, lane.name)
-  redis.call("ZADD", parked_gates_key, 0, spot)
-  redis.call("HSET", lane_meta_key(lane.name), "parked", gate, "parked_at", now_ms)
-  pass_on(lane.gates)
-end
 
 -- Puts a lane where its first job now belongs, or takes it away when it is empty.
 local function settle_lane(lane)
@@ -105,7 +51,7 @@ local function enqueue(job, is_new)
     redis.call("SADD", queues_key, job.queue)
   elseif is_new and lane.gates ~= job.gates then
     change_gates(lane, job.gates)
-  elseif lane.parked ~= "" and room(lane.parked) > 0 then
+  elseif lane.parked ~= "" and room((parse_line(lane.parked))) > 0 then
     -- A place is free there and another lane was brought back for it; with this job first, this lane's rank
     -- may be the better one, so it looks again.
     redis.call("HSET", lane_meta_key(lane.name), "parked", "", "parked_at", "")

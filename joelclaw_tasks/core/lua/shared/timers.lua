@@ -36,6 +36,7 @@ local ON_DUE = {
     expire_control(name, now_ms)
   end,
   unpark = function(gate, now_ms) unpark_all(gate, now_ms) end,
+  rate = function(gate, now_ms) unpark_all(gate, now_ms) end,
   reopen = function(name, now_ms)
     local gate, after = string.match(name, "^(.-)\n(.*)$")
     unpark_keyed(gate, after, now_ms)
