@@ -9,9 +9,18 @@ JoelclawError
 │   └── PayloadTooLarge
 ├── HandlerError           what a handler may raise on purpose
 │   ├── FetchFailed        a server did not give what was asked for; worth a retry
-│   └── PermanentFailure   retrying cannot help: to the dead letter at once
+│   ├── PermanentFailure   retrying cannot help: to the dead letter at once
+│   └── BatchFailed        some elements of a batch failed; the others are done
 ├── InvalidJob             a job cannot be admitted as it is; nothing was queued
 ├── InvalidGate            no gate can have this name, limit or ttl; nothing was changed
+├── InvalidFilter          a --where cannot be read; nothing was changed
+├── InvalidTtl             a ttl is unreadable or out of bounds; nothing was changed
+├── InvalidScore           a priority is neither P0..P3 nor 0..100; nothing was changed
+├── UnknownTarget          no job, event, family, handler, queue or gate has that name
+├── UnknownControl         no act of steering has that id
+├── NotPaused              the gate is not paused: nothing to resume
+├── CannotUndo             the act was undone, is over, or a later one is in force
+├── HeldByPerson           the observer may not change what a person has set
 ├── CoreUnreachable        Redis does not answer
 │   └── CoreReadOnly       Redis answers, but writes nothing: memory or disk are full
 ├── UnsafeRedis            Redis answers, but its policy may lose work
@@ -27,7 +36,7 @@ never contains a secret.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class JoelclawError(Exception):
@@ -109,6 +118,25 @@ class PermanentFailure(HandlerError):
     code = "HANDLER_PERMANENT_FAILURE"
 
 
+class BatchFailed(HandlerError):
+    """Some elements of a batch failed, the others are done: `failures` maps positions to what went wrong.
+
+    Each of the named elements is tried again alone, by the retry policy, or goes to the dead letter alone
+    (with a PermanentFailure at once).
+    """
+
+    code = "HANDLER_BATCH_FAILED"
+
+    def __init__(self, failures: Mapping[int, BaseException | str]) -> None:
+        self.failures = dict(failures)
+        places = ", ".join(str(position) for position in sorted(self.failures))
+        super().__init__(f"{len(self.failures)} of the batch failed: {places}")
+
+    def __reduce__(self) -> tuple[type[BatchFailed], tuple[dict[int, BaseException | str]]]:
+        """Exceptions are made again from their text when they leave a process; this one has more."""
+        return type(self), (self.failures,)
+
+
 class InvalidJob(JoelclawError, ValueError):
     """A job cannot be admitted as it is; nothing was queued."""
 
@@ -121,6 +149,69 @@ class InvalidGate(JoelclawError, ValueError):
 
     code = "GATE_INVALID"
     fix = "Write pause:family/<event>, pause:handler/<handler>, pause:queue/<queue> or limit:<name>."
+
+
+class InvalidFilter(JoelclawError, ValueError):
+    """A filter of jobs cannot be read; nothing was changed."""
+
+    code = "QUEUE_FILTER_INVALID"
+    fix = "Write terms such as `family=content/updated age>10m data.path~notes/*` (see docs/cli.md)."
+
+
+class InvalidTtl(JoelclawError, ValueError):
+    """A ttl is unreadable or out of bounds; nothing was changed."""
+
+    code = "QUEUE_CONTROL_INVALID_TTL"
+    fix = "Give a ttl from 60s to 1d, such as 15m."
+
+
+class InvalidScore(JoelclawError, ValueError):
+    """A priority is neither P0..P3 nor a score of 0..100; nothing was changed."""
+
+    code = "QUEUE_PRIORITY_INVALID"
+    fix = "Give P0, P1, P2 or P3, or a score from 0 (can wait) to 100 (at once)."
+
+
+class UnknownTarget(JoelclawError):
+    """No job, event, family, handler, queue or gate has that name. `details` may name the nearest."""
+
+    code = "QUEUE_TARGET_UNKNOWN"
+    fix = "`joelclaw queue list` prints ids, `joelclaw queue depth` families and gates."
+
+    def __init__(
+        self, message: str, *, code: str | None = None, fix: str | None = None, **details: object
+    ) -> None:
+        super().__init__(message, fix=fix)
+        self.code = code or self.code
+        self.details = details
+
+
+class UnknownControl(JoelclawError):
+    """No act of steering has that id, or there is none to undo."""
+
+    code = "QUEUE_CONTROL_UNKNOWN"
+    fix = "`joelclaw queue depth` shows what is in force; every act answered its id."
+
+
+class NotPaused(JoelclawError):
+    """The gate is not paused: there is nothing to resume."""
+
+    code = "QUEUE_FAMILY_NOT_PAUSED"
+    fix = "`joelclaw queue depth` shows what is paused."
+
+
+class CannotUndo(JoelclawError):
+    """The act was undone already, is over, or a later act on the same target is in force."""
+
+    code = "QUEUE_CONTROL_OVER"
+    fix = "Undo the later act first, or set what you want anew."
+
+
+class HeldByPerson(JoelclawError):
+    """The observer may not change what a person has set."""
+
+    code = "HELD_BY_PERSON"
+    fix = "Wait until it ends, or let a person undo it."
 
 
 class CoreUnreachable(JoelclawError):

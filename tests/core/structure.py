@@ -12,6 +12,7 @@ from joelclaw_tasks.core.keys import Keys
 PERMANENT = {
     "counts", "queues", "limits", "seen_at", "transitions", "holders", "pauses",
     "dead", "dead_groups", "orphans",
+    "controls", "acts", "priorities", "drains",
 }  # fmt: skip
 _KEPT = {"completed", "cancelled"}
 
@@ -40,7 +41,7 @@ class Structure:
         self.metas = dict(zip(metas, hashes[len(jobs) :], strict=True))
         zsets = [
             (kind, name)
-            for kind in ("lane", "ready", "parked", "running", "leases", "dead_jobs")
+            for kind in ("lane", "ready", "parked", "running", "leases", "dead_jobs", "touched")
             for name in named.get(kind, ())
         ]
         for kind, name in zsets:
@@ -55,6 +56,7 @@ class Structure:
         self.dead = set(client.zrange(keys.dead, 0, -1))
         self.dead_groups = set(client.hkeys(keys.dead_groups))
         self.parked_gates = set(client.zrange(keys.parked_gates, 0, -1))
+        self.controls = client.hgetall(keys.controls)
         self.pauses = set(client.hkeys(keys.pauses))
         self.limits = {gate: int(most) for gate, most in client.hgetall(keys.limits).items()}
         self.counts = {field: int(n) for field, n in client.hgetall(keys.counts).items()}
@@ -75,7 +77,7 @@ class Structure:
         """Every contradiction."""
         return [
             *self._lane_faults(), *self._job_faults(), *self._gate_faults(), *self._count_faults(),
-            *self._dead_faults(),
+            *self._dead_faults(), *self._held_faults(),
         ]  # fmt: skip
 
     def _lane_faults(self) -> list[str]:
@@ -181,6 +183,18 @@ class Structure:
         faults = [] if grouped == actual else [f"groups {grouped}, but the dead are {actual}"]
         if self.dead_groups != set(grouped):
             faults.append(f"records of groups {self.dead_groups}, but groups {set(grouped)}")
+        return faults
+
+    def _held_faults(self) -> list[str]:
+        held = {name: job["held_by"] for name, job in self.jobs.items() if job["state"] == "held"}
+        faults = [
+            f"{name} is held by {act}, which does not know it"
+            for name, act in held.items()
+            if name not in self.of("touched").get(act, ())
+        ]
+        shed = {name.partition("|")[2] for name in self.controls if name.startswith("shed|")}
+        if shed != set(held.values()):
+            faults.append(f"{shed} shed jobs, but jobs are held by {set(held.values())}")
         return faults
 
     def _count_faults(self) -> list[str]:

@@ -305,7 +305,13 @@ def test_nothing_behind_a_pause_starts_and_everything_else_does(core, gate):
 
     record = core.store.pause(gate, actor="joel", reason="looks wrong")
 
-    assert {"gate": gate, "actor": "joel", "reason": "looks wrong", "paused_at": core.clock.now} == record
+    assert {
+        "gate": gate,
+        "actor": "joel",
+        "reason": "looks wrong",
+        "paused_at": core.clock.now,
+        "control": "c1",
+    } == record
     assert ["free"] == core.claim_ids("q", "other", most=9)
     assert gate == core.gate_of("q|h|")
     assert record == core.store.resume(gate, actor="joel", reason="fine")
@@ -440,13 +446,13 @@ def test_a_limit_that_makes_no_sense_is_refused_and_none_of_the_call_is_set(core
 
 def test_a_gate_of_a_kind_that_only_a_newer_release_knows_holds_its_lane_and_nothing_else(core):
     core.admit("future", priority=0)
-    core.text.hset(core.key.lane_meta("q|h|"), "gates", "rate:new")  # as a newer producer would
+    core.text.hset(core.key.lane_meta("q|h|"), "gates", "turbo:new")  # as a newer producer would
     core.admit("today", handler="other", priority=3)
 
     assert ["today"] == core.claim_ids(most=9)
-    assert "rate:new" == core.gate_of("q|h|")
+    assert "turbo:new" == core.gate_of("q|h|")
     core.text.hset(core.key.lane_meta("q|h|"), "gates", "")
-    core.text.delete(core.key.parked("rate:new\nq"), core.key.parked_gates)
+    core.text.delete(core.key.parked("turbo:new\nq"), core.key.parked_gates)
     core.text.hset(core.key.lane_meta("q|h|"), "parked", "")
     core.text.zadd(core.key.ready("q"), {"q|h|": core.field("future", "rank")})
     core.text.lpush(core.key.wake("q"), 1)

@@ -24,6 +24,7 @@ class Entry:  # one job: what was asked for, and where it is in its life
     holder: str = ""
     held: tuple[str, ...] = ()  # gates in which it has a place
     successor: Job | None = None
+    held_from: State = State.AVAILABLE
 
 
 @dataclass
@@ -127,6 +128,36 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
         entry.kills = 0
         self._enter_lane(entry, now + entry.job.slack_ms, is_new=False)
         return Word.REVIVED
+
+    def priority(self, id: str, slack_ms: int, level: int) -> Word:
+        if (entry := self.jobs.get(id)) is None or entry.state not in WAITING:
+            return Word.MISSING if entry is None else Word.WRONG_STATE
+        job, moved = entry.job, slack_ms - entry.job.slack_ms
+        if not moved and job.priority == level:
+            return Word.UNCHANGED
+        job.slack_ms, job.priority, entry.rank = slack_ms, level, entry.rank + moved
+        return Word.PRIORITIZED
+
+    def stage(self, id: str, now: int) -> Word:
+        if (entry := self.jobs.get(id)) is None or entry.state not in (State.SCHEDULED, State.RETRYABLE):
+            return Word.MISSING if entry is None else Word.WRONG_STATE
+        self._enter_lane(entry, now + entry.job.slack_ms, is_new=False)
+        return Word.STAGED
+
+    def shed(self, id: str) -> Word:
+        if (entry := self.jobs.get(id)) is None or entry.state not in WAITING - {State.HELD}:
+            return Word.MISSING if entry is None else Word.WRONG_STATE
+        entry.held_from, entry.state = entry.state, State.HELD
+        return Word.SHED
+
+    def unshed(self, id: str) -> Word:
+        if (entry := self.jobs.get(id)) is None or entry.state is not State.HELD:
+            return Word.MISSING if entry is None else Word.WRONG_STATE
+        entry.state = entry.held_from
+        if entry.state is State.AVAILABLE:
+            entry.state = State.HELD  # while it looks whether its lane is there
+            self._enter_lane(entry, entry.rank, is_new=False)
+        return Word.UNSHED
 
     def expire(self, holders: Collection[str], now: int) -> int:
         lost = [e for e in self.jobs.values() if e.holder and e.holder in holders]

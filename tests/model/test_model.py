@@ -33,6 +33,7 @@ PAUSES = ("pause:family/fam1", "pause:handler/h1", "pause:handler/h4", "pause:qu
 LIMITS = ("limit:handler/h1", "limit:key/h3", "limit:key/h3=k1", "limit:resource/nas", "limit:resource/gpu")
 
 NAS = "limit:resource/nas"
+STEERED = {"actor": "t", "reason": "", "target": "chosen"}
 ENDS = (Word.COMPLETED, Word.COMPLETED, Word.RELEASED, Word.DISCARDED)
 ids = st.integers(0, 40).map("j{:02}".format)
 soon = st.sampled_from((0, 0, 1, 500, 3_000, 8_000))
@@ -175,6 +176,23 @@ class Machine(RuleBasedStateMachine):
         id = self._draw(data, sorted(startable))
         self._same([self.model.cancel(id)], self.store.cancel([id], actor="t", reason=""))
 
+    @rule(ids=st.lists(ids, min_size=1, max_size=6), level=st.integers(0, 3))
+    def priority(self, ids, level):
+        expected = [self.model.priority(id, SLACK_MS[level], level) for id in ids]
+        self._same(expected, self.store.priority(ids, SLACK_MS[level], level, **STEERED)[1])
+
+    @rule(ids=st.lists(ids, min_size=1, max_size=6))
+    def stage(self, ids):
+        self._same([self.model.stage(id, self.now) for id in ids], self.store.stage(ids, **STEERED)[1])
+
+    @rule(ids=st.lists(ids, min_size=1, max_size=6))
+    def shed(self, ids):
+        self._same([self.model.shed(id) for id in ids], self.store.shed(ids, **STEERED)[1])
+
+    @rule(ids=st.lists(ids, min_size=1, max_size=12))
+    def unshed(self, ids):
+        self._same([self.model.unshed(id) for id in ids], self.store.unshed(ids, **STEERED)[1])
+
     @rule(gate=st.sampled_from(PAUSES), ttl_ms=st.sampled_from((0, 1, 4_000)))
     def pause(self, gate, ttl_ms):
         self.model.pauses[gate] = self.now + ttl_ms if ttl_ms else None
@@ -234,6 +252,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self):
         """With all gates open everything drains, and nothing is left but what may stay."""
+        self.unshed([id for id, entry in self.model.jobs.items() if entry.state is State.HELD] or ["none"])
         for gate in PAUSES:
             self.resume(gate)
         for gate in LIMITS:
@@ -252,7 +271,7 @@ class Machine(RuleBasedStateMachine):
         structure = Structure(self.text, self.store.keys)
         over = {f"job:{id}" for id, job in structure.jobs.items() if job["state"] in FINAL}
         over |= {f"dead_jobs:{signature}" for signature in structure.dead_groups}
-        left = {key for key in structure.keys - over - PERMANENT if not key.startswith("wake:")}
+        left = {key for key in structure.keys - over - PERMANENT if not key.startswith(("wake:", "touched:"))}
         assert set() == left
         self.text.close()
         self.store.client.close()

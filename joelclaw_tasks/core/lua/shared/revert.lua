@@ -1,0 +1,84 @@
+-- revert: undoes what an act did to jobs, a batch at a time. `touched` of an act holds what each job was: its
+-- slack and priority, or its due time and state. Only jobs that nobody has steered since go back.
+--@include controls
+--@include rerank
+local function unshed(job, verb, now_ms, entry)
+  local of = redis.call("HMGET", job_key(job.id), "held_by", "held_from", "due_at")
+  redis.call("HDEL", job_key(job.id), "held_by", "held_from", "held_for", "held_at")
+  redis.call("ZREM", touched_key(of[1]), job.id)
+  if of[2] == "available" then
+    set_available(job, job.rank, now_ms)
+  else
+    set_waiting(job, of[2], tonumber(of[3]), now_ms)
+  end
+  move_job(job, verb, of[2], now_ms, entry)
+  return of[1]
+end
+
+-- A control of `shed` is over when none of its jobs is left.
+local function end_shed(id)
+  if redis.call("EXISTS", touched_key(id)) == 1 then return end
+  redis.call("HDEL", controls_key, "shed|" .. id)
+  redis.call("ZREM", timers_key, "control|shed|" .. id)
+end
+
+-- Each answers whether the job went back.
+local REVERT = {
+  shed = function(job, _, now_ms, entry)
+    if job.state ~= "held" then return false end
+    unshed(job, "unshed", now_ms, entry)
+    return true
+  end,
+  priority = function(job, was, now_ms, entry)
+    if not WAITING[job.state] then return false end
+    rerank(job, math.floor(was / 4), was % 4, "undo", now_ms, entry)
+    return true
+  end,
+  stage = function(job, was, now_ms, entry)
+    if job.state ~= "available" then return false end
+    moved_lanes[job.lane] = true
+    redis.call("ZREM", lane_key(job.lane), job.id)
+    local state = was % 2 == 1 and "retryable" or "scheduled"
+    set_waiting(job, state, math.floor(was / 2), now_ms)
+    move_job(job, "undo", state, now_ms, entry)
+    return true
+  end,
+}
+
+-- Answers how many jobs went back, and how many are still to be looked at.
+local function revert(act, actor, reason, now_ms)
+  local popped = redis.call("ZPOPMIN", touched_key(act.id), BATCH)
+  local went_back = 0
+  for i = 1, #popped, 2 do
+    local job = read_job(popped[i])
+    local field = act.verb == "shed" and "held_by" or "steered"
+    if job and redis.call("HGET", job_key(job.id), field) == act.id then
+      if field == "steered" then redis.call("HDEL", job_key(job.id), "steered", "steered_by") end
+      local entry = { actor = actor, reason = reason, control = act.id }
+      if REVERT[act.verb](job, tonumber(popped[i + 1]), now_ms, entry) then went_back = went_back + 1 end
+    end
+  end
+  settle_lanes()
+  return went_back, redis.call("ZCARD", touched_key(act.id))
+end
+
+-- The time of a control is over. What it did to jobs stays, but what was shed comes back.
+local function expire_control(name, now_ms)
+  local act = control_of(string.match(name, "^(%a+)|(.*)$"))
+  if not act then return end
+  if act.verb ~= "shed" then
+    local entry = { of = act.verb, control = act.id, actor = "expiry" }
+    if act.verb == "pause" then -- the last pause says when the gate opens, whatever was before
+      entry.gate, act.previous = act.target, nil
+      record("resume", now_ms, entry)
+    else
+      entry.target = act.target
+      record("undo", now_ms, entry)
+    end
+    end_control(act, now_ms)
+  elseif select(2, revert(act, "expiry", "its time is over", now_ms)) > 0 then
+    redis.call("ZADD", timers_key, now_ms, "control|" .. name)
+  else
+    end_shed(act.id)
+  end
+end
