@@ -11,21 +11,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from joelclaw_tasks.broker.cancelling import cancelled
     from joelclaw_tasks.broker.install import install
     from joelclaw_tasks.core.event import Event
     from joelclaw_tasks.emit import emit, emit_many
+    from joelclaw_tasks.errors import BatchFailed
     from joelclaw_tasks.fleet.app import app
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "app": "joelclaw_tasks.fleet.app",
+    "cancelled": "joelclaw_tasks.broker.cancelling",
     "install": "joelclaw_tasks.broker.install",
+    "BatchFailed": "joelclaw_tasks.errors",
     "emit": "joelclaw_tasks.emit",
     "emit_many": "joelclaw_tasks.emit",
     "Event": "joelclaw_tasks.core.event",
 }
-__all__ = ["Event", "app", "emit", "emit_many", "install"]
+__all__ = ["BatchFailed", "Event", "app", "cancelled", "emit", "emit_many", "install"]
 
 
 def __getattr__(name: str) -> Any:

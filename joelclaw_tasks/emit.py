@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from time import time
@@ -21,9 +21,12 @@ from opentelemetry import propagate, trace
 from opentelemetry.context import get_current
 
 from joelclaw_tasks.admission import admission_of, lane_name
+from joelclaw_tasks.admission_rules import topic_of
 from joelclaw_tasks.core.event import Event
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.rank import parse_priority
+from joelclaw_tasks.core.reply import Decision as Decided
+from joelclaw_tasks.core.rules import Rules
 from joelclaw_tasks.core.spec import HandlerSpec
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Store
@@ -31,7 +34,9 @@ from joelclaw_tasks.errors import EventRefused, InvalidEvent, PayloadTooLarge
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 
-Decision = Literal["admitted", "scheduled", "duplicate"]
+Decision = Literal[
+    "admitted", "scheduled", "duplicate", "throttled", "skipped", "expired", "debounced", "batched"
+]
 
 #: Job ids are derived from event id and handler, so that emitting twice is harmless (RFC 4122, version 5).
 _JOB_NAMESPACE = uuid.UUID("9e0d4c0e-6f0e-5b0a-9d0c-6a6f656c6a63")
@@ -41,7 +46,14 @@ _DECISIONS: dict[Word, Decision] = {
     Word.ADMITTED: "admitted",
     Word.SCHEDULED: "scheduled",
     Word.DUPLICATE: "duplicate",
+    Word.THROTTLED: "throttled",
+    Word.SKIPPED: "skipped",
+    Word.EXPIRED: "expired",
+    Word.DEBOUNCED: "debounced",
+    Word.BATCHED: "batched",
 }
+#: These became part of the job that the decision names; all others that name one were dropped for it.
+_MERGED = frozenset({Word.DEBOUNCED, Word.BATCHED})
 _tracer = trace.get_tracer("joelclaw_tasks")
 
 
@@ -56,17 +68,22 @@ class NewEvent:
     priority: int | str | None = None
     at: datetime | None = None
     delay_s: float | None = None
+    expires_s: float | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class JobReceipt:
-    """What was decided for one handler."""
+    """What was decided for one handler.
+
+    `duplicate_of` is the job because of which this one was dropped, `into` the job that it became part of.
+    """
 
     handler: str
     job_id: str
     decision: Decision
     duplicate_of: str | None = None
+    into: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +105,7 @@ class Receipt:
                     "job_id": job.job_id,
                     "decision": job.decision,
                     "duplicate_of": job.duplicate_of,
+                    "into": job.into,
                 }
                 for job in self.jobs
             ],
@@ -153,7 +171,7 @@ class Emitter:
             [job for event in planned[start : start + _EVENTS_PER_CALL] for job in event.jobs]
             for start in range(0, len(planned), _EVENTS_PER_CALL)
         ]
-        words: list[Word] = []
+        words: list[Word | Decided] = []
         for start in range(0, len(calls), _CALLS_PER_ROUND_TRIP):
             for reply in self.store.admit_many(calls[start : start + _CALLS_PER_ROUND_TRIP]):
                 words.extend(reply)
@@ -188,8 +206,10 @@ class Emitter:
         )
         body = self._body(event)
         due_ms = _due_ms(new, now_ms)
-        priority = spec.priority if chosen is None else chosen
-        jobs = [self._job(event, body, handler, priority, due_ms, carrier) for handler in spec.handlers]
+        jobs = [self._job(event, body, handler, spec.priority, due_ms, carrier) for handler in spec.handlers]
+        cancelled = self.registry.cancelled_by(event)
+        if cancelled or new.expires_s is not None:
+            _add_rules(jobs, cancelled, _expires_at(new, now_ms))
         return Planned(event.id, event.name, jobs)
 
     def _body(self, event: Event) -> str:
@@ -214,7 +234,15 @@ class Emitter:
         carrier: dict[str, str],
     ) -> Job:
         job_id = str(uuid.uuid5(_JOB_NAMESPACE, f"{event.id}\n{handler.name}"))
+        if event.priority is not None:
+            priority = event.priority
+        elif handler.priority is not None:
+            priority = handler.priority
         admission = admission_of(self.registry, handler, event, priority, self._settings.keep_finished_ms)
+        rules = admission.pop("rules", "")
+        delay_ms = admission.pop("delay_ms", 0)
+        if delay_ms and not due_ms:
+            due_ms = event.at_ms + delay_ms
         return Job(
             id=job_id,
             queue=handler.queue,
@@ -228,6 +256,7 @@ class Emitter:
             keep_ms=self._settings.keep_finished_ms,
             actor=event.source,
             trace=carrier.get("traceparent", ""),
+            rules=rules,
             payload=_message(job_id, event, handler, body, carrier, admission),
         )
 
@@ -241,17 +270,26 @@ def emit(
     priority: int | str | None = None,
     at: datetime | None = None,
     delay_s: float | None = None,
+    expires_s: float | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Receipt:
     """Emit one event to all of its handlers; returns at once with ids and the decision for each.
 
     With the same `id`, emitting twice is harmless: the second time every decision is "duplicate".
     `priority` (0..3 or "P0".."P3") overrides the registry's. `at` (aware, or UTC) or `delay_s` keeps the
-    jobs waiting until then. Raises UnknownEvent, InvalidEvent, PayloadTooLarge or CoreUnreachable;
-    then nothing was queued, or (CoreUnreachable) emitting again under the same id is safe.
+    jobs waiting until then; those that have not started after `expires_s` never will. Raises UnknownEvent,
+    InvalidEvent, PayloadTooLarge or CoreUnreachable; then nothing was queued, or (CoreUnreachable) emitting again under the same id is safe.
     """
     return _current().emit(
-        name, data, id=id, source=source, priority=priority, at=at, delay_s=delay_s, meta=meta or {}
+        name,
+        data,
+        id=id,
+        source=source,
+        priority=priority,
+        at=at,
+        delay_s=delay_s,
+        expires_s=expires_s,
+        meta=meta or {},
     )
 
 
@@ -287,9 +325,33 @@ def _nobody_traces() -> bool:
     return not get_current() and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-def _receipt(job: Job, word: Word) -> JobReceipt:
-    decision = _DECISIONS[word]
-    return JobReceipt(job.handler, job.id, decision, job.id if decision == "duplicate" else None)
+def _receipt(job: Job, decided: Word | Decided) -> JobReceipt:
+    word, of = decided if isinstance(decided, Decided) else (decided, None)
+    if word in _MERGED:
+        return JobReceipt(job.handler, job.id, _DECISIONS[word], into=of)
+    return JobReceipt(
+        job.handler, job.id, _DECISIONS[word], of or (job.id if word is Word.DUPLICATE else None)
+    )
+
+
+def _add_rules(jobs: list[Job], cancelled: list[tuple[str, int, str]], expires_at: int) -> None:
+    """What an event means beside its handlers: it may cancel jobs (once, with its first job) and expire."""
+    for position, job in enumerate(jobs):
+        rules = Rules.decode(job.rules) if job.rules else Rules()
+        if cancelled and position == 0:
+            rules = replace(rules, cancels=tuple(topic_of(*one) for one in cancelled))
+        if expires_at:
+            rules = replace(rules, expires_at=expires_at)
+        job.rules = rules.encode()
+
+
+def _expires_at(new: NewEvent, now_ms: int) -> int:
+    expires_s: object = new.expires_s
+    if expires_s is None:
+        return 0
+    if not isinstance(expires_s, int | float) or not 0 < expires_s <= 366 * 86_400:
+        raise InvalidEvent(f"expires_s must be more than 0 and at most 366 days, not {expires_s!r}")
+    return now_ms + max(1, int(expires_s * 1000))
 
 
 def _checked_id(given: object) -> str:
@@ -357,12 +419,10 @@ def _message(
 @cache
 def _template(handler: HandlerSpec) -> tuple[str, str]:
     """What is the same in every message of a handler: members of its headers and of its properties."""
-    limits: list[float | None] = [None, None]
-    if handler.timeout_s is not None:
-        limits = [handler.timeout_s + 5, handler.timeout_s]  # hard, soft: time to clean up
+    soft_s, hard_s = handler.time_limits_s
     headers: dict[str, Any] = {
         "lang": "py", "task": handler.name, "parent_id": None, "shadow": None, "eta": None, "expires": None,
-        "group": None, "group_index": None, "retries": 0, "timelimit": limits, "kwargsrepr": "{}",
+        "group": None, "group_index": None, "retries": 0, "timelimit": [hard_s, soft_s], "kwargsrepr": "{}",
         "origin": _ORIGIN, "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None,
         "stamps": {},
     }  # fmt: skip

@@ -25,7 +25,7 @@ class Registry:
     `queues` are the Celery queues that handlers name, `version` is a hash of the content.
     """
 
-    __slots__ = ("_keys", "events", "handlers", "queues", "resources", "version")
+    __slots__ = ("_cancels", "_keys", "events", "handlers", "queues", "resources", "version")
 
     def __init__(self, events: Iterable[EventSpec], resources: Mapping[str, int] | None = None) -> None:
         """From specs that are already checked; `Registry.load` reads and checks files."""
@@ -36,8 +36,11 @@ class Registry:
         self.resources: Mapping[str, int] = MappingProxyType(dict(resources or {}))
         self.queues = frozenset(handler.queue for handler in handlers.values())
         self.version = _version(by_name.values(), self.resources)
-        expressions = {one.key for handler in handlers.values() for one in handler.concurrency if one.key}
-        self._keys = {expression: KeyExpression(expression) for expression in expressions}
+        self._keys: dict[str, KeyExpression] = {}
+        self._cancels: dict[str, list[tuple[str, int, str]]] = {}
+        for handler in handlers.values():
+            for number, one in enumerate(handler.rules.cancel_on if handler.rules else ()):
+                self._cancels.setdefault(one.event, []).append((handler.name, number, one.match))
 
     @classmethod
     def load(cls, directory: Path) -> Registry:
@@ -75,6 +78,18 @@ class Registry:
         if key is None:
             key = self._keys[expression] = KeyExpression(expression)
         return key.value(event)
+
+    def cancelled_by(self, event: Event) -> list[tuple[str, int, str]]:
+        """Whose jobs this event cancels: handler, number of its cancel_on, the value that they must have.
+
+        Raises InvalidEvent when an expression cannot be applied to this event.
+        """
+        found = []
+        for handler, number, match in self._cancels.get(event.name, ()):
+            value = self.key_value(match, event)
+            if value is not None:
+                found.append((handler, number, value))
+        return found
 
     def check_targets(self) -> list[str]:
         """Import the target of every task handler; one sentence for each that cannot be run."""

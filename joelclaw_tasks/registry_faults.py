@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 #: Handler types of the design that this version cannot run yet.
 LATER_TYPES = ("restate", "http", "inngest")
+ERROR_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 TARGET_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
 
 Fault = tuple[str, str]
@@ -110,6 +111,8 @@ def _sentence(found: Any) -> str:
 
 
 def _literal_sentence(place: tuple[Any, ...], value: Any) -> str:
+    if place[-1] == "mode":
+        return f'must be "skip" or "cancel", not {shown(value)}'
     if place[-1] == "priority":
         return f'must be one of "P0", "P1", "P2", "P3", not {shown(value)}'
     if value in LATER_TYPES:
@@ -123,6 +126,8 @@ def _literal_sentence(place: tuple[Any, ...], value: Any) -> str:
 def _pattern_sentence(pattern: str, value: str) -> str:
     if pattern == TARGET_PATTERN:
         return f'{shown(value)} is not a target; write package.module:function, such as "jobs.mail:send"'
+    if pattern == ERROR_PATTERN:
+        return f'{shown(value)} is not the name of an exception; write one such as "TimeoutError"'
     return (
         f"{shown(value)} is not a name; use 1 to 120 letters, digits and the characters _ . : / - "
         "and start with a letter or a digit"

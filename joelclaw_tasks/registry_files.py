@@ -11,7 +11,8 @@ from typing import Any
 
 from joelclaw_tasks.core.spec import EventSpec
 from joelclaw_tasks.registry_faults import dotted, nearest, shown
-from joelclaw_tasks.registry_schema import NAME_PATTERN, read_event, read_resources
+from joelclaw_tasks.registry_model import NAME_PATTERN
+from joelclaw_tasks.registry_schema import read_event, read_resources
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -66,6 +67,7 @@ def read_directory(directory: Path) -> Contents:
         if spec is not None:
             contents.events.append(spec)
     _check_names(documents, contents)
+    _check_cancel_on(documents, contents)
     for file, document in documents:
         for position, handler in enumerate(_handlers(document)):
             _check_handler(file, f"handlers[{position}]", handler, known_resources, contents)
@@ -198,30 +200,54 @@ def _check_names(documents: list[tuple[str, Any]], contents: Contents) -> None:
             handlers.setdefault(called, f"{file}: {place}")
 
 
+def _check_cancel_on(documents: list[tuple[str, Any]], contents: Contents) -> None:
+    names = [document.get("name") for _, document in documents if isinstance(document, dict)]
+    known = [name for name in names if isinstance(name, str)]
+    for file, document in documents:
+        for number, handler in enumerate(_handlers(document)):
+            listed = handler.get("cancel_on")
+            for position, one in enumerate(listed if isinstance(listed, list) else []):
+                event = one.get("event") if isinstance(one, dict) else None
+                if isinstance(event, str) and event not in known:
+                    place = f"handlers[{number}].cancel_on[{position}].event"
+                    contents.add(file, place, f"{shown(event)} is no event here{nearest(event, known)}")
+
+
 def _check_handler(
     file: str, place: str, handler: dict[str, Any], known_resources: list[str] | None, contents: Contents
 ) -> None:
     resources = handler.get("resources")
-    resources = resources if isinstance(resources, list) else []
-    for position, name in enumerate(resources):
+    named: list[str] = []
+    for position, one in enumerate(resources if isinstance(resources, list) else []):
+        name, weight = (one.get("name"), one.get("weight")) if isinstance(one, dict) else (one, 1)
         if not isinstance(name, str):
             continue
         where = f"{place}.resources[{position}]"
-        if name in resources[:position]:
+        if name in named:
             contents.add(file, where, f"names {shown(name)} a second time; remove one")
         elif known_resources is not None and name not in known_resources:
             contents.add(
                 file, where, f"{shown(name)} is not in resources.json{nearest(name, known_resources)}"
             )
+        elif isinstance(weight, int) and weight > contents.resources.get(name, weight):
+            contents.add(
+                file,
+                where,
+                f"weight ({weight}) is more than the limit of {shown(name)} ({contents.resources[name]}): "
+                "no job could ever start; lower weight or raise the limit in resources.json",
+            )
+        named.append(name)
+    for what, field_name in (("limit", "concurrency"), ("rate", "rate")):
+        _check_keys(file, f"{place}.{field_name}", what, handler.get(field_name), contents)
+
+
+def _check_keys(file: str, place: str, what: str, entries: Any, contents: Contents) -> None:
     keys: list[str | None] = []
-    limits = handler.get("concurrency")
-    for position, one in enumerate(limits if isinstance(limits, list) else []):
+    for position, one in enumerate(entries if isinstance(entries, list) else []):
         key = one.get("key") if isinstance(one, dict) else 0
         if key is not None and not isinstance(key, str):
             continue
         if key in keys:
-            what = (
-                "a second limit without a key" if key is None else f"a second limit with the key {shown(key)}"
-            )
-            contents.add(file, f"{place}.concurrency[{position}]", f"is {what}; keep one")
+            which = "without a key" if key is None else f"with the key {shown(key)}"
+            contents.add(file, f"{place}[{position}]", f"is a second {what} {which}; keep one")
         keys.append(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jmespath
@@ -47,8 +47,11 @@ class KeyExpression:
 
     __slots__ = ("_compiled", "text")
 
-    def __init__(self, text: str) -> None:
-        """Compile `text`. Raises ValueError with a plain sentence when it can never work."""
+    def __init__(self, text: str, fields: Sequence[str] = EVENT_FIELDS) -> None:
+        """Compile `text`, to be applied to an object with these fields.
+
+        Raises ValueError with a plain sentence when it can never work.
+        """
         self.text = text
         try:
             self._compiled = jmespath.compile(text)
@@ -60,19 +63,29 @@ class KeyExpression:
                 f"is not a JMESPath expression ({reason}); write something like data.path"
             ) from None
         _check_functions(self._compiled.parsed)
-        _check_fields(self._compiled.parsed)
+        _check_fields(self._compiled.parsed, fields)
 
     def value(self, event: Event) -> str | None:
-        """The key of this event: text that is safe in an id, or None when the expression finds nothing.
+        """`value_in` of an event."""
+        return self.value_in(event.to_wire(), f"{event.name!r} event")
 
-        Lists and objects become compact JSON. A value longer than VALUE_MAX_CHARS or with control
+    def value_in(self, document: dict[str, Any], what: str) -> str | None:
+        """The key of `what`: text that is safe in an id, or None when the expression finds nothing.
+
+        A list becomes compact JSON; an object is no key. A value longer than VALUE_MAX_CHARS or with control
         characters becomes "sha256:" and its hash. Raises InvalidEvent when the expression cannot be
-        applied to this event; what the event contains is not part of the error.
+        applied; what the document contains is not part of the error.
         """
         try:
-            found = self._compiled.search(event.to_wire())
+            found = self._compiled.search(document)
             if found is None:
                 return None
+            if isinstance(found, dict):
+                raise InvalidEvent(
+                    f"the key expression {self.text!r} finds an object in this {what}, which is no key; "
+                    "nothing was queued",
+                    fix="Name a field of the object in the expression.",
+                )
             text = found if isinstance(found, str) else _compact(found)
             if len(text) > VALUE_MAX_CHARS or _UNSAFE.search(text):
                 return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
@@ -82,8 +95,8 @@ class KeyExpression:
             function = getattr(error, "function_name", None)
             where = f" (its function {function}() got a value it cannot take)" if function else ""
             raise InvalidEvent(
-                f"the key expression {self.text!r} of the registry cannot be applied to this {event.name!r} "
-                f"event{where}; nothing was queued",
+                f"the key expression {self.text!r} cannot be applied to this {what}{where}; "
+                "nothing was queued",
                 fix="Send the fields that the expression reads, or guard it in the registry with not_null().",
             ) from None
 
@@ -118,17 +131,19 @@ def _check_functions(tree: dict[str, Any]) -> None:
             raise ValueError(f"calls {name}() with {given} arguments; it takes {least}{len(signature)}")
 
 
-def _check_fields(tree: dict[str, Any]) -> None:
+def _check_fields(tree: dict[str, Any], fields: Sequence[str]) -> None:
     # `path` instead of `data.path` finds nothing in any event, so the limit would silently never apply.
     pending = [tree]
     while pending:
         node = pending.pop()
-        if node["type"] == "field" and node["value"] not in EVENT_FIELDS:
+        if node["type"] == "field" and node["value"] not in fields:
             name = node["value"]
-            raise ValueError(
-                f"reads {name!r}, which no event has; what an event carries is under data, "
-                f"so write data.{name} (an event has {', '.join(EVENT_FIELDS)})"
-            )
+            if "data" in fields:
+                raise ValueError(
+                    f"reads {name!r}, which no event has; what an event carries is under data, "
+                    f"so write data.{name} (an event has {', '.join(fields)})"
+                )
+            raise ValueError(f"reads {name!r}, which no call has; a call has {' and '.join(fields)}")
         children = list(_children(node))
         if node["type"] in _TRANSPARENT:
             pending.extend(child for child in children if child["type"] != "expref")

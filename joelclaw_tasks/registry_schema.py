@@ -6,72 +6,187 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    ConfigDict,
+    BeforeValidator,
     Field,
     TypeAdapter,
     ValidationError,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from joelclaw_tasks.core.spec import ConcurrencySpec, EventSpec, HandlerSpec, RetrySpec
-from joelclaw_tasks.registry_faults import TARGET_PATTERN, Fault, plain_faults, shown
-from joelclaw_tasks.registry_keys import KeyExpression
+from joelclaw_tasks.core.spec import (
+    ConcurrencySpec,
+    EventSpec,
+    HandlerSpec,
+    RateSpec,
+    ResourceSpec,
+    RetrySpec,
+    ShareSpec,
+)
+from joelclaw_tasks.registry_faults import ERROR_PATTERN, TARGET_PATTERN, Fault, plain_faults
+from joelclaw_tasks.registry_model import DAY_S, Key, Name, Strict, Text, refuse
+from joelclaw_tasks.registry_rules import (
+    BatchModel,
+    CancelOnModel,
+    DebounceModel,
+    RulesModel,
+    SingletonModel,
+    WindowModel,
+)
 
-# No '=' and no control characters: gate ids are built from names.
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,119}$"
-
-_DAY_S = 86_400
-
-
-def _refuse(sentence: str) -> PydanticCustomError:
-    return PydanticCustomError("registry", "{sentence}", {"sentence": sentence})
-
-
-def _key_compiles(text: str) -> str:
-    try:
-        KeyExpression(text)
-    except ValueError as error:
-        raise _refuse(f"{shown(text)} {error}") from None
-    return text
-
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Text = Annotated[str, Field(min_length=1, max_length=500)]
-Key = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_key_compiles)]
 Limit = Annotated[int, Field(ge=1, le=1_000_000)]
+Weight = Annotated[int, Field(ge=1, le=1_000)]
+Seconds = Annotated[float, Field(gt=0, le=DAY_S)]
+Priority = Literal["P0", "P1", "P2", "P3"]
+ErrorName = Annotated[str, Field(pattern=ERROR_PATTERN, max_length=200)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class ConcurrencyModel(_Strict):
+class ConcurrencyModel(Strict):
     """How many jobs may run at once: of the handler, or of each value of the key."""
 
     limit: Limit = Field(description="At most this many jobs at once.")
     key: Key | None = Field(
         default=None, description="JMESPath over the event; each value has a limit of its own."
     )
+    weight: Limit = Field(default=1, description="How many places of the limit one job takes.")
+
+    @model_validator(mode="after")
+    def _one_job_fits(self) -> ConcurrencyModel:
+        if self.weight > self.limit:
+            raise refuse(
+                f"weight ({self.weight}) is more than limit ({self.limit}): no job could ever start; "
+                "lower weight or raise limit"
+            )
+        return self
+
+    def to_spec(self) -> ConcurrencySpec:
+        """The same as a value of the core."""
+        return ConcurrencySpec(self.limit, self.key, self.weight)
 
 
-class RetriesModel(_Strict):
+class RateModel(Strict):
+    """How many jobs may start in a time: of the handler, or of each value of the key."""
+
+    limit: Limit = Field(description="At most this many starts in period_s, evenly spread.")
+    period_s: float = Field(ge=0.001, le=366 * DAY_S, description="The time that limit is meant for.")
+    burst: Limit = Field(default=1, description="How many may start at once after a quiet time.")
+    key: Key | None = Field(
+        default=None, description="JMESPath over the event; each value has a rate of its own."
+    )
+
+    @model_validator(mode="after")
+    def _redis_can_follow(self) -> RateModel:
+        if self.limit > 100_000 * self.period_s:
+            raise refuse("is more than 100,000 starts a second, which no Redis can count; leave the rate out")
+        return self
+
+    def to_spec(self) -> RateSpec:
+        """The same as a value of the core."""
+        return RateSpec(self.limit, max(1, round(self.period_s * 1000)), self.burst, self.key)
+
+
+class ShareModel(Strict):
+    """Values of the key take turns, so that one with a million jobs does not hold up the others."""
+
+    key: Key = Field(description="JMESPath over the event: whose turn it is, for example data.tenant.")
+    weights: dict[str, Weight] = Field(
+        default_factory=dict, max_length=10_000, description="Jobs a turn of single values of the key."
+    )
+    default_weight: Weight = Field(default=1, description="Jobs a turn of every other value.")
+
+    def to_spec(self) -> ShareSpec:
+        """The same as a value of the core."""
+        return ShareSpec(self.key, tuple(sorted(self.weights.items())), self.default_weight)
+
+
+class ResourceUseModel(Strict):
+    """A resource of resources.json of which one job takes more than one place."""
+
+    name: Name
+    weight: Limit = Field(description="How many places of the resource one job takes.")
+
+
+def _named(value: Any) -> Any:
+    return {"name": value, "weight": 1} if isinstance(value, str) else value
+
+
+Resource = Annotated[
+    ResourceUseModel, BeforeValidator(_named, json_schema_input_type=Name | ResourceUseModel)
+]
+
+
+class RetriesModel(Strict):
     """Wait base_s * 2**n with full jitter between tries, never more than cap_s."""
 
     max: int = Field(default=3, ge=0, le=100, description="How often a failed job is tried again.")
-    base_s: float = Field(default=2.0, gt=0, le=_DAY_S, description="First wait, in seconds.")
-    cap_s: float = Field(default=300.0, gt=0, le=7 * _DAY_S, description="Longest wait, in seconds.")
+    base_s: float = Field(default=2.0, gt=0, le=DAY_S, description="First wait, in seconds.")
+    cap_s: float = Field(default=300.0, gt=0, le=7 * DAY_S, description="Longest wait, in seconds.")
+    retry_on: list[ErrorName] = Field(
+        default_factory=list,
+        max_length=50,
+        description="Retry only these exceptions, by name, and those derived from them; empty: all.",
+    )
 
     @model_validator(mode="after")
     def _cap_holds_base(self) -> RetriesModel:
         if self.cap_s < self.base_s:
-            raise _refuse(f"cap_s ({self.cap_s:g}) is less than base_s ({self.base_s:g}); raise cap_s")
+            raise refuse(f"cap_s ({self.cap_s:g}) is less than base_s ({self.base_s:g}); raise cap_s")
         return self
 
+    def to_spec(self) -> RetrySpec:
+        """The same as a value of the core."""
+        return RetrySpec(self.max, self.base_s, self.cap_s, tuple(self.retry_on))
 
-class HandlerModel(_Strict):
+
+class ControlsModel(RulesModel):
+    """Every control of a handler, or of a plain Celery task."""
+
+    concurrency: list[ConcurrencyModel] = Field(default_factory=list, max_length=20)
+    resources: list[Resource] = Field(
+        default_factory=list,
+        max_length=20,
+        description="Shared resources of resources.json that a job holds while it runs.",
+    )
+    rate: list[RateModel] = Field(default_factory=list, max_length=20)
+    share: ShareModel | None = None
+    priority: Priority | None = Field(default=None, description="Instead of the event's, for this handler.")
+    retries: RetriesModel = Field(default=RetriesModel())
+    timeout_s: Seconds | None = Field(
+        default=None, description="After this long a job's SoftTimeLimitExceeded is raised, in seconds."
+    )
+    hard_timeout_s: Seconds | None = Field(
+        default=None, description="After this long its process is ended, in seconds; default timeout_s + 5."
+    )
+
+    @model_validator(mode="after")
+    def _soft_before_hard(self) -> ControlsModel:
+        soft_s, hard_s = self.timeout_s, self.hard_timeout_s
+        if soft_s is not None and hard_s is not None and hard_s < soft_s:
+            raise refuse(
+                f"hard_timeout_s ({hard_s:g}) is less than timeout_s ({soft_s:g}); raise hard_timeout_s"
+            )
+        return self
+
+    def spec_of(self, name: str, target: str, queue: str) -> HandlerSpec:
+        """The same as a value of the core, for the handler of that name."""
+        return HandlerSpec(
+            name=name,
+            type="task",
+            target=target,
+            queue=queue,
+            concurrency=tuple(one.to_spec() for one in self.concurrency),
+            resources=tuple(ResourceSpec(one.name, one.weight) for one in self.resources),
+            rate=tuple(one.to_spec() for one in self.rate),
+            share=None if self.share is None else self.share.to_spec(),
+            retries=self.retries.to_spec(),
+            timeout_s=self.timeout_s,
+            hard_timeout_s=self.hard_timeout_s,
+            priority=None if self.priority is None else int(self.priority[1]),
+            rules=self.rules(),
+        )
+
+
+class HandlerModel(ControlsModel):
     """One handler of the event."""
 
     name: Name = Field(description="Unique in the whole registry, for example content.validate.")
@@ -80,38 +195,19 @@ class HandlerModel(_Strict):
         description="The Python function, as package.module:function."
     )
     queue: Name = Field(default="default", description="Celery queue: default (CPU, files) or io (network).")
-    concurrency: list[ConcurrencyModel] = Field(default_factory=list, max_length=20)
-    resources: list[Name] = Field(
-        default_factory=list,
-        max_length=20,
-        description="Shared resources of resources.json that a job holds.",
-    )
-    retries: RetriesModel = Field(default=RetriesModel())
-    timeout_s: float | None = Field(
-        default=None, gt=0, le=_DAY_S, description="Longest run of one job, in seconds."
-    )
 
     def to_spec(self) -> HandlerSpec:
         """The same as a value of the core."""
-        return HandlerSpec(
-            name=self.name,
-            type=self.type,
-            target=self.target,
-            queue=self.queue,
-            concurrency=tuple(ConcurrencySpec(one.limit, one.key) for one in self.concurrency),
-            resources=tuple(self.resources),
-            retries=RetrySpec(self.retries.max, self.retries.base_s, self.retries.cap_s),
-            timeout_s=self.timeout_s,
-        )
+        return self.spec_of(self.name, self.target, self.queue)
 
 
-class EventModel(_Strict):
+class EventModel(Strict):
     """One event name (a family) and who handles it."""
 
     schema_: str | None = Field(default=None, alias="$schema", description="For editors; not read.")
     name: Name = Field(description="The event name, for example content/updated; the file is named after it.")
     description: Text = Field(description="What happened when this event is emitted.")
-    priority: Literal["P0", "P1", "P2", "P3"] = Field(description="Default priority; P0 is the most urgent.")
+    priority: Priority = Field(description="Default priority; P0 is the most urgent.")
     protected: bool = Field(default=False, description="True: no model may touch this family.")
     handlers: list[HandlerModel] = Field(min_length=1, max_length=50)
 
@@ -126,7 +222,7 @@ class EventModel(_Strict):
         )
 
 
-class ResourceModel(_Strict):
+class ResourceModel(Strict):
     """A named thing that handlers share, such as a NAS."""
 
     limit: Limit
@@ -140,7 +236,16 @@ _EVENT_MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     (): EventModel,
     ("handlers",): HandlerModel,
     ("handlers", "concurrency"): ConcurrencyModel,
+    ("handlers", "rate"): RateModel,
+    ("handlers", "share"): ShareModel,
+    ("handlers", "resources"): ResourceUseModel,
     ("handlers", "retries"): RetriesModel,
+    ("handlers", "dedup"): WindowModel,
+    ("handlers", "throttle"): WindowModel,
+    ("handlers", "singleton"): SingletonModel,
+    ("handlers", "debounce"): DebounceModel,
+    ("handlers", "batch"): BatchModel,
+    ("handlers", "cancel_on"): CancelOnModel,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import uuid
 from collections import deque
@@ -41,7 +42,7 @@ class Holder:
         self._guard = threading.Lock()
         self._uncertain = False  # a claim may have leased jobs that nobody here knows
         self._under_way = 0  # exchanges whose answer is not read yet
-        self._keeper = LeaseKeeper(self.id, store, keeper_client)
+        self._keeper = LeaseKeeper(self.id, store, keeper_client, _hear_of_asked)
         self._keeper.start()
 
     def serves(self, queues: Iterable[str], slots: int) -> None:
@@ -197,3 +198,11 @@ def end_holder(holder: Holder) -> None:
             del _holders[key]
     atexit.unregister(holder.close)
     holder.close()
+
+
+def _hear_of_asked(holder: str, tags: list[str]) -> None:
+    # Celery's worker takes long to import, and few processes are ever asked to stop a job.
+    if tags or "joelclaw_tasks.broker.cancelling" in sys.modules:
+        from joelclaw_tasks.broker.cancelling import stop
+
+        stop(holder, tags)

@@ -7,12 +7,14 @@ same Redis server, twice in a row, is dead, and its jobs go back at once instead
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -27,13 +29,19 @@ DETECT_INTERVAL_S = 0.5
 
 
 class LeaseKeeper(threading.Thread):
-    """Renews the leases of one holder until `stop`; `client` must own a single connection."""
+    """Renews the leases of one holder until `stop`; `client` must own a single connection.
 
-    def __init__(self, holder: str, store: Store, client: redis.Redis) -> None:
+    `on_asked` hears, again and again, of all jobs of the holder that were asked to stop.
+    """
+
+    def __init__(
+        self, holder: str, store: Store, client: redis.Redis, on_asked: Callable[[str, list[str]], None]
+    ) -> None:
         super().__init__(name="joelclaw-leases", daemon=True)
         self.holder = holder
         self._store = store
         self._client = client
+        self._on_asked = on_asked
         self._missing: set[str] = set()
         self._record: dict[str, Any] = {}
         self._serving: dict[str, Any] = {}
@@ -43,6 +51,10 @@ class LeaseKeeper(threading.Thread):
     def stop(self) -> None:
         """End the thread; the leases then live on until they expire or are released."""
         self._stopped.set()
+        sock = getattr(self._client.connection, "_sock", None)
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RD)  # wakes the thread when it sleeps
 
     def tell(self, queues: list[str], slots: int) -> None:
         """Note, for whoever asks who works here, which queues are served and how many jobs run at once."""
@@ -61,9 +73,12 @@ class LeaseKeeper(threading.Thread):
                 if time.monotonic() >= self._renew_at:
                     self._renew()
                 self._expire_the_dead()
+                self._on_asked(self.holder, self._store.asked(self.holder))
                 self._sleep(DETECT_INTERVAL_S)
                 delay_s = 0.1
             except (redis.RedisError, OSError, JoelclawError) as error:
+                if self._stopped.is_set():
+                    return
                 logger.warning("leases: %s; trying again", error)
                 self._record = {}
                 self._client.connection_pool.disconnect()

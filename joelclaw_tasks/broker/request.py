@@ -9,7 +9,9 @@ from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Ignore, Retry, TaskRevokedError
 from celery.utils.log import get_logger
 from celery.worker.request import Request as CeleryRequest
+from celery.worker.state import task_ready
 
+from joelclaw_tasks.broker.cancelling import end, was_asked
 from joelclaw_tasks.broker.evidence import failure_of
 from joelclaw_tasks.broker.running import may_start
 
@@ -26,6 +28,7 @@ class Request(CeleryRequest):
             # The connection broke between delivery and start: the job is another worker's now.
             raise TaskRevokedError("given back before it started")
         super().on_accepted(pid, time_accepted)
+        end(self)  # when it was asked to stop before it started
 
     def acknowledge(self) -> None:
         """Celery leaves acks to the next turn of its event loop; the solo pool is inside that loop."""
@@ -37,6 +40,13 @@ class Request(CeleryRequest):
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, Terminated) and not self._was_meant():
+            # The process was ended for the task that it ran before: this one runs again.
+            task_ready(self)
+            self.message.killed = True
+            self.message.on_discarded = partial(self._on_discarded, error)
+            self.reject(requeue=True)
+            return None
         if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             self.message.killed = True
             self.message.on_discarded = partial(self._on_discarded, error)
@@ -48,6 +58,9 @@ class Request(CeleryRequest):
                 internal=bool(getattr(exc_info, "internal", False)),
             )
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _was_meant(self) -> bool:
+        return self._already_revoked or self._already_cancelled or was_asked(str(self.message.delivery_tag))
 
     def _on_discarded(self, error: BaseException) -> None:
         """Celery believes that it runs again and has stored no result: its caller would wait for ever."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from joelclaw_tasks.core.spec import ConcurrencySpec, EventSpec, HandlerSpec, RetrySpec
+from joelclaw_tasks.core.spec import ConcurrencySpec, EventSpec, HandlerSpec, ResourceSpec, RetrySpec
 from joelclaw_tasks.errors import RegistryError
 from joelclaw_tasks.registry import Registry
 from tests.registry.conftest import RegistryDirectory, a_handler, an_event
@@ -32,7 +32,7 @@ def test_a_file_in_order_becomes_specs_with_defaults_filled_in(directory: Regist
         target="os.path:join",
         queue="io",
         concurrency=(ConcurrencySpec(4), ConcurrencySpec(1, "data.path")),
-        resources=("nas",),
+        resources=(ResourceSpec("nas"),),
         retries=RetrySpec(max=5, base_s=1.0, cap_s=300.0),
         timeout_s=20.0,
     )
@@ -100,7 +100,7 @@ HANDLER_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"timeout_s": "1m"}, 'handlers[0].timeout_s: must be a number, not "1m"'),
     ({"timeout_s": 10**400}, "handlers[0].timeout_s: must be"),
     ({"queu": "io"}, 'handlers[0].queu: is not a known field; did you mean "queue"?'),
-    ({"zzz": 1}, "handlers[0].zzz: is not a known field; known here: concurrency, name, queue,"),
+    ({"zzz": 1}, "handlers[0].zzz: is not a known field; known here: batch, cancel_on, concurrency,"),
 ]
 
 

@@ -31,7 +31,7 @@ def event(data: dict[str, Any], **meta: Any) -> Event:
         ("data.n", {"n": 1.5}, "1.5"),
         ("data.n", {"n": True}, "true"),
         ("data.n", {"n": False}, "false"),
-        ("data.n", {"n": {"b": 1, "a": ["ü", None]}}, '{"a":["ü",null],"b":1}'),
+        ("[data.n]", {"n": {"b": 1, "a": ["ü", None]}}, '[{"a":["ü",null],"b":1}]'),
         ("[data.a, data.b]", {"a": "x"}, '["x",null]'),
         ("data.list[1:]", {"list": [1, 2, 3]}, "[2,3]"),
         ("data.a || data.b", {"b": "second"}, "second"),
@@ -77,6 +77,11 @@ def test_data_that_an_expression_cannot_take_is_refused_without_showing_it(
     assert expression in str(caught.value)
     assert "secret-value" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_an_object_is_no_key() -> None:
+    with pytest.raises(InvalidEvent, match=r"'data.a' finds an object in this 'mail/received' event"):
+        REGISTRY.key_value("data.a", event({"a": {"b": 1}}))
 
 
 def test_a_function_that_got_the_wrong_kind_is_named() -> None:
