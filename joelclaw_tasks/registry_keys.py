@@ -20,6 +20,9 @@ VALUE_MAX_CHARS = 200
 #: What an event offers to an expression: the keys of Event.to_wire.
 EVENT_FIELDS = ("id", "name", "source", "at_ms", "data", "priority", "meta")
 
+#: So many values are remembered for each expression.
+_KNOWN_MOST = 1_000
+
 # A fixed list and not str.isprintable(): two producers on different Python versions know different
 # Unicode tables, and must still agree on the key of an event.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -45,7 +48,7 @@ _TRANSPARENT = frozenset(
 class KeyExpression:
     """One key expression, compiled and checked."""
 
-    __slots__ = ("_compiled", "text")
+    __slots__ = ("_compiled", "_known", "_paths", "text")
 
     def __init__(self, text: str, fields: Sequence[str] = EVENT_FIELDS) -> None:
         """Compile `text`, to be applied to an object with these fields.
@@ -64,10 +67,22 @@ class KeyExpression:
             ) from None
         _check_functions(self._compiled.parsed)
         _check_fields(self._compiled.parsed, fields)
+        self._paths = _paths_read(self._compiled.parsed)
+        self._known: dict[tuple[str | int | None, ...], str | None] = {}
 
     def value(self, event: Event) -> str | None:
-        """`value_in` of an event."""
-        return self.value_in(event.to_wire(), f"{event.name!r} event")
+        """`value_in` of an event. What the same values gave before is remembered: JMESPath is slow."""
+        read = None if self._paths is None else _read(event, self._paths)
+        if read is None:
+            return self.value_in(event.to_wire(), f"{event.name!r} event")
+        try:
+            return self._known[read]
+        except KeyError:
+            value = self.value_in(event.to_wire(), f"{event.name!r} event")
+        if len(self._known) >= _KNOWN_MOST:
+            self._known.clear()
+        self._known[read] = value
+        return value
 
     def value_in(self, document: dict[str, Any], what: str) -> str | None:
         """The key of `what`: text that is safe in an id, or None when the expression finds nothing.
@@ -99,6 +114,49 @@ class KeyExpression:
                 "nothing was queued",
                 fix="Send the fields that the expression reads, or guard it in the registry with not_null().",
             ) from None
+
+
+def _paths_read(tree: dict[str, Any]) -> tuple[tuple[str, ...], ...] | None:
+    """The paths that alone decide what an expression finds; None when there is more to it."""
+    paths: list[tuple[str, ...]] = []
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        path = _path(node)
+        if path:
+            paths.append(path)
+        elif node["type"] in _TRANSPARENT:
+            pending.extend(_children(node))
+        elif node["type"] != "literal":
+            return None
+    return tuple(paths)
+
+
+def _path(node: dict[str, Any]) -> tuple[str, ...]:
+    """The path that a node is; empty when it is something else."""
+    if node["type"] == "field":
+        return (node["value"],)
+    if node["type"] != "subexpression":
+        return ()
+    paths = [_path(child) for child in node["children"]]
+    return tuple(name for path in paths for name in path) if all(paths) else ()
+
+
+def _read(event: Event, paths: tuple[tuple[str, ...], ...]) -> tuple[str | int | None, ...] | None:
+    """What an event has at the paths; None when one of these is not short text, a whole number or nothing."""
+    read: list[str | int | None] = []
+    for field, *names in paths:
+        found = getattr(event, field)
+        for name in names:
+            found = found.get(name) if isinstance(found, dict) else None
+        # Only types of which no two values are equal and yet written differently, as 1, 1.0 and true are.
+        if type(found) is str:
+            if len(found) > VALUE_MAX_CHARS:
+                return None
+        elif found is not None and type(found) is not int:
+            return None
+        read.append(found)
+    return tuple(read)
 
 
 def _compact(value: Any) -> str:

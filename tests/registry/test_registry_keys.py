@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from joelclaw_tasks.core.event import Event
 from joelclaw_tasks.errors import InvalidEvent
 from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.registry_keys import KeyExpression
 
 REGISTRY = Registry([])
 
@@ -44,6 +45,25 @@ def event(data: dict[str, Any], **meta: Any) -> Event:
 )
 def test_an_expression_finds_text(expression: str, data: dict[str, Any], value: str | None) -> None:
     assert value == REGISTRY.key_value(expression, event(data))
+
+
+def test_values_that_are_equal_in_python_are_still_told_apart() -> None:
+    given = [1, True, 1.0, "1", None, "null", 0, False, "", [], {}]
+    wanted = ["1|1", "true|1", "1.0|1", "1|1", "null|1", "null|1", "0|1", "false|1", "|1", "[]|1", "{}|1"]
+
+    for _ in range(2):  # the second time some of these are remembered
+        found = [
+            REGISTRY.key_value("join('|', [to_string(data.n), to_string(priority)])", event({"n": value}))
+            for value in given
+        ]
+        assert wanted == found
+
+
+def test_however_many_values_there_are_few_are_remembered() -> None:
+    key = KeyExpression("data.n")
+
+    assert [str(n) for n in range(5_000)] == [key.value(event({"n": n})) for n in range(5_000)]
+    assert len(key._known) <= 1_000
 
 
 @pytest.mark.parametrize("text", ["x" * 201, "a\nb", "a\x00b", "\x7f", "a\u2028b", "\x1b[31m"])
