@@ -1,0 +1,39 @@
+"""A registry of handlers that behave as a test wants."""
+
+from __future__ import annotations
+
+import pytest
+
+from joelclaw_tasks.core.spec import ConcurrencySpec, EventSpec, HandlerSpec, RetrySpec
+from joelclaw_tasks.registry import Registry
+
+RETRIES = RetrySpec(max=2, base_s=10.0, cap_s=15.0)
+
+
+@pytest.fixture(autouse=True)
+def _no_running_fleet(monkeypatch, tmp_path):
+    """What a developer has set for his own fleet does not matter here."""
+    monkeypatch.setenv("JOELCLAW_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("REDIS_URL", raising=False)
+
+
+@pytest.fixture
+def registry():
+    def event(family, function, **more):
+        name = family.replace("/", ".")
+        handler = HandlerSpec(
+            name, "task", f"tests.testing.acts:{function}", "default", retries=RETRIES, **more
+        )
+        return EventSpec(family, family, 2, (handler,))
+
+    return Registry(
+        [
+            event("test/done", "succeed"),
+            event("test/start", "follow"),
+            event("test/broken", "fail"),
+            event("test/early", "fail_until"),
+            event("test/refused", "refuse"),
+            event("test/echo", "echo"),
+            event("test/slow", "wait", concurrency=(ConcurrencySpec(1),)),
+        ]
+    )
