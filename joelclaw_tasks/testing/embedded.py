@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from celery import Celery
 
-from joelclaw_tasks.admission import limits_of
+from joelclaw_tasks.admission import limits_of, rates_of
 from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.states import State, Verb
 from joelclaw_tasks.core.store import Store
@@ -201,6 +201,7 @@ def fleet(
                 for handler in known.handlers.values():
                     add_handler_task(own, handler, lambda: world)
                 running.store.limit(limits_of(known), actor="registry", reason="testing")
+                running.store.rate(rates_of(known), actor="registry", reason="testing")
             with (
                 closing(running),
                 working(own, running.queues, concurrency, running.wake),
