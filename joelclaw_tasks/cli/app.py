@@ -15,6 +15,7 @@ from typer.main import get_command
 from joelclaw_tasks import __version__
 from joelclaw_tasks.cli import invocation as invocations
 from joelclaw_tasks.cli.command import carry_out, command, report, take_global_options, usage
+from joelclaw_tasks.cli.dead import dead
 from joelclaw_tasks.cli.emit import emit
 from joelclaw_tasks.cli.envelope import Outcome
 from joelclaw_tasks.cli.invocation import Invocation
@@ -30,7 +31,7 @@ _LATE = {
     "demo": "Start a fleet, send real events through it and show what became of them.",
     "doctor": "Check environment, Redis, registry and settings.",
 }
-_ORDER = ("up", "demo", "doctor", "emit", "queue", "registry")
+_ORDER = ("up", "demo", "doctor", "emit", "queue", "dead", "registry")
 
 
 class _Commands(TyperGroup):
@@ -61,6 +62,7 @@ app = typer.Typer(
 )
 app.command("emit")(command(emit))
 app.add_typer(queue, name="queue")
+app.add_typer(dead, name="dead")
 app.add_typer(registry, name="registry")
 
 
