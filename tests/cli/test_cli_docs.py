@@ -20,7 +20,15 @@ def test_the_page_lists_exactly_the_commands_that_exist(joelclaw_offline: Joelcl
 def test_every_option_on_the_page_is_in_the_help(joelclaw_offline: JoelclawProcess) -> None:
     helps = "".join(
         joelclaw_offline.raw(*command, "--help").stdout.decode()
-        for command in ([], ["emit"], ["queue", "pause"], ["queue", "resume"], ["queue", "stats"])
+        for command in (
+            [],
+            ["emit"],
+            ["queue", "pause"],
+            ["queue", "resume"],
+            ["queue", "stats"],
+            ["dead", "list"],
+            ["dead", "revive"],
+        )
     )
 
     assert {option for option in re.findall(r"`(--[a-z-]+)", PAGE) if option not in helps} == set()
