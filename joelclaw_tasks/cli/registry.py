@@ -139,7 +139,11 @@ def _event_view(event: EventSpec) -> Callable[[Console], None]:
 
 def _handler_rows(handler: HandlerSpec) -> list[tuple[str, str]]:
     limits = [
-        f"{each.limit} at once" + (f" per {each.key}" if each.key else "") for each in handler.concurrency
+        f"{each.limit} at once" + _of_each(each.key) + _weighing(each.weight) for each in handler.concurrency
+    ]
+    rates = [
+        f"{each.limit} in {each.period_ms / 1000:g} s, {each.burst} at once{_of_each(each.key)}"
+        for each in handler.rate
     ]
     retries = handler.retries
     return [
@@ -147,7 +151,17 @@ def _handler_rows(handler: HandlerSpec) -> list[tuple[str, str]]:
         ("target", handler.target),
         ("queue", handler.queue),
         ("limits", ", ".join(limits) or "none"),
-        ("resources", ", ".join(handler.resources) or "none"),
+        ("resources", ", ".join(each.name + _weighing(each.weight) for each in handler.resources) or "none"),
+        ("rate", ", ".join(rates) or "none"),
+        ("takes turns", "no" if handler.share is None else f"by {handler.share.key}"),
         ("retries", f"{retries.max}, from {retries.base_s:g} s to {retries.cap_s:g} s apart"),
         ("timeout", "none" if handler.timeout_s is None else f"{handler.timeout_s:g} s"),
     ]
+
+
+def _of_each(key: str | None) -> str:
+    return f" per {key}" if key else ""
+
+
+def _weighing(weight: int) -> str:
+    return f" (one job takes {weight})" if weight > 1 else ""

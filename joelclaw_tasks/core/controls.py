@@ -85,7 +85,7 @@ class Controls(Caller, ABC):
         return self._set_bounds("rate", pairs, actor, reason, ttl_ms)
 
     def _set_bounds(
-        self, verb: str, pairs: list[str | int], actor: str, reason: str, ttl_ms: int | None
+        self, verb: str, pairs: Sequence[str | int], actor: str, reason: str, ttl_ms: int | None
     ) -> int:
         if not pairs and actor != "registry":
             return 0

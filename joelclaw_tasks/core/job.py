@@ -12,7 +12,7 @@ _NAME = re.compile("[^\x00-\x1f\x7f]{1,1024}")
 _NAMES = re.compile("[^\x00-\x1f\x7f]{1,1024}(?:\n[^\x00-\x1f\x7f]{1,1024}){4}")
 #: What a gate that limits may be called.
 LIMIT_GATE = re.compile("limit:[^\x00-\x1f\x7f]{1,1200}")
-#: A line of a job's gates: a limit and the places of it that the job takes, a rate, or a share and its weight.
+#: One of a job's gates: a limit and the places of it that the job takes, a rate, or a share with its weight.
 _GATE_LINE = re.compile(
     "(?:limit:[^\x00-\x1f\x7f]{1,1200}(?:\t[1-9][0-9]{0,6})?|rate:[^\x00-\x1f\x7f]{1,1200}"
     "|share:[^\x00-\x1f\x7f]{1,1200}(?:\t[1-9][0-9]{0,3})?)"
@@ -25,11 +25,11 @@ def _invalid(name: str, wanted: str, value: object) -> InvalidJob:
 
 @dataclass(slots=True)
 class Job:
-    """One unit of work, as a producer hands it over. `payload` is the message that a worker receives.
+    r"""One unit of work, as a producer hands it over. `payload` is the message that a worker receives.
 
-    `lane` names the jobs that pass the same `gates`, in order of rank: `limit:<name>` (with "\\t<weight>" for
+    `lane` names the jobs that pass the same `gates`, in order of rank: `limit:<name>` (with "\t<weight>" for
     a job that takes several places), `rate:<name>`, and first of all, where lanes take turns,
-    `share:<whose turn>` (with "\\t<jobs of a turn>"). `due_ms` is the epoch
+    `share:<whose turn>` (with "\t<jobs of a turn>"). `due_ms` is the epoch
     millisecond before which it must not start (0: at once); `keep_ms` is how long it is remembered
     as a duplicate after it finished (0: not at all). `lease_tag` is set when a running job hands over
     its own successor. `refusal`, when set, sends it to the dead letter with this reason. `rules` is what

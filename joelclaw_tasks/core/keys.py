@@ -18,7 +18,7 @@ KEYS: dict[str, str] = {
     "parked_gates": "parked_gates",  # zset, all scores 0: spots with parked lanes, by name
     "pauses": "pauses",  # hash: gate -> JSON record
     "limits": "limits",  # hash: gate -> most places at once
-    "running": "running:%s",  # zset of a limit gate: job id, and "<job id>\t<n>" for a job's nth place -> claimed_at
+    "running": "running:%s",  # zset of a limit gate: job id ("<job id>\t<n>": its nth place) -> claimed_at
     "rates": "rates",  # hash: gate -> "<limit> <period_ms> <burst>"
     "tat": "tat:%s",  # string of a rate gate: when its next job is expected (GCRA); goes by itself
     "turns": "turns:%s",  # string of a share: "<served_at> <jobs left of its turn>"; goes by itself

@@ -12,7 +12,7 @@ from celery import Celery, Task
 from celery.bootsteps import StartStopStep
 from celery.signals import worker_init
 
-from joelclaw_tasks.admission import limits_of
+from joelclaw_tasks.admission import limits_of, rates_of
 from joelclaw_tasks.broker.install import install
 from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.store import Store
@@ -113,6 +113,7 @@ def _before_consuming(settings: Settings, registry: Registry, fleet: _Fleet) -> 
                     require_safe(settings.redis_url)
                 reason = f"registry {registry.version[:12]}"
                 fleet.store.limit(limits_of(registry), actor="registry", reason=reason)
+                fleet.store.rate(rates_of(registry), actor="registry", reason=reason)
             except UnsafeRedis as error:
                 raise SystemExit(f"joelclaw_tasks: {error}\n{error.fix}") from None
 

@@ -9,7 +9,7 @@ import pytest
 from stranger_app import add_router
 from workers import Site
 
-from joelclaw_tasks.admission import limits_of
+from joelclaw_tasks.admission import limits_of, rates_of
 from joelclaw_tasks.registry import Registry
 from tests.conftest import wait_until
 
@@ -24,11 +24,19 @@ EVENT = {
             "target": "os.path:join",
             "queue": "io",
             "concurrency": [{"limit": 4}, {"limit": 1, "key": "data.to"}],
-            "resources": ["nas"],
+            "resources": [{"name": "nas", "weight": 2}],
+            "rate": [{"limit": 1000, "period_s": 1, "burst": 1000}],
+            "share": {"key": "data.to", "weights": {"ann": 3}},
         }
     ],
 }
-GATES = ["limit:handler/mail.send", "limit:key/mail.send=ann", "limit:resource/nas"]
+GATES = [
+    "share:mail.send=ann\t3",
+    "limit:handler/mail.send",
+    "limit:key/mail.send=ann",
+    "limit:resource/nas\t2",
+    "rate:handler/mail.send",
+]
 
 
 @pytest.fixture
@@ -43,7 +51,9 @@ def registry_dir(tmp_path: Path) -> Path:
 def routed(own: Site, registry_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("STRANGER_REGISTRY", str(registry_dir))
     add_router(own.app, str(registry_dir))
-    own.store.limit(limits_of(Registry.load(registry_dir)), actor="test", reason="")
+    registry = Registry.load(registry_dir)
+    own.store.limit(limits_of(registry), actor="test", reason="")
+    own.store.rate(rates_of(registry), actor="test", reason="")
     return own
 
 
@@ -70,7 +80,7 @@ def test_a_call_of_a_handlers_task_is_admitted_as_the_registry_says(routed: Site
     job = routed.job(result.id)
     assert ("io", "mail/received", "mail.send") == (job["queue"], job["family"], job["handler"])
     assert "P1" == job["priority"]
-    assert "io|mail.send|=ann" == job["lane"]
+    assert "io|mail.send|=ann%7C=ann" == job["lane"]
     assert GATES == job["gates"]
 
 
@@ -96,7 +106,7 @@ def test_a_retry_keeps_queue_lane_gates_and_priority(routed: Site):
     event = routed.app.tasks["mail.send"].delay(an_event(), 1)
     wait_until(lambda: (routed.job(event.id) or {}).get("state") == "retryable", "it waits for its retry")
     job = routed.job(event.id)
-    assert ("io", "io|mail.send|=ann", GATES) == (job["queue"], job["lane"], job["gates"])
+    assert ("io", "io|mail.send|=ann%7C=ann", GATES) == (job["queue"], job["lane"], job["gates"])
     assert "P1" == job["priority"]
     plain = routed.flaky.delay(1, 60)
     wait_until(lambda: (routed.job(plain.id) or {}).get("state") == "retryable", "it waits for its retry")

@@ -11,7 +11,7 @@ from joelclaw_tasks.core.keys import Keys
 #: Keys that may stay when nothing waits and nothing runs.
 PERMANENT = {
     "counts", "queues", "limits", "seen_at", "transitions", "holders", "pauses",
-    "dead", "dead_groups", "orphans",
+    "dead", "dead_groups", "orphans", "rates",
     "controls", "acts", "priorities", "drains",
 }  # fmt: skip
 _KEPT = {"completed", "cancelled"}
@@ -66,12 +66,14 @@ class Structure:
         """All sorted sets of a kind, by name."""
         return self.zsets.get(kind, {})
 
-    def room(self, gate: str) -> float:
-        """How many more jobs may pass a gate."""
+    def room(self, gate: str) -> tuple[float, float]:
+        """How many more places a gate has, and how many at most."""
         if gate.startswith("pause:"):
-            return 0 if gate in self.pauses else float("inf")
+            return (0, 0) if gate in self.pauses else (float("inf"), float("inf"))
         limit = self.limits.get(gate, self.limits.get(gate.partition("=")[0]))
-        return float("inf") if limit is None else limit - len(self.of("running").get(gate, ()))
+        if limit is None:
+            return float("inf"), float("inf")
+        return limit - len(self.of("running").get(gate, ())), limit
 
     def faults(self) -> list[str]:
         """Every contradiction."""
@@ -98,7 +100,8 @@ class Structure:
                 continue
             kind, _, name = due.partition(":")
             head = min(self.of("lane")[lane].values())
-            if self.of(kind)[name][lane] != head:
+            score = self.of(kind)[name][lane]  # of a share: at least, for it may have had its turn
+            if score < head or (score > head and not meta["gates"].startswith("share:")):
                 faults.append(f"lane {lane} has rank {self.of(kind)[name][lane]} but its first job {head}")
             if lane not in self.lanes[queue]:
                 faults.append(f"lane {lane} is not listed under its queue {queue}")
@@ -145,8 +148,10 @@ class Structure:
         takers: dict[str, set[str]] = {}
         for name, job in self.jobs.items():
             if job["state"] == "executing":
-                for gate in filter(None, job["gates"].split("\n")):
-                    takers.setdefault(gate, set()).add(name)
+                for line in filter(None, job["gates"].split("\n")):
+                    gate, weight = split_line(line)
+                    more = {f"{name}\t{place}" for place in range(2, weight + 1)}
+                    takers.setdefault(gate, set()).update({name} | more)
         takers = {gate: jobs for gate, jobs in takers.items() if gate.startswith("limit:")}
         running = {gate: set(jobs) for gate, jobs in self.of("running").items()}
         if running != takers:
@@ -156,18 +161,20 @@ class Structure:
         for queue, ready in self.of("ready").items():
             if ready and not self.wakes.get(queue):
                 faults.append(f"queue {queue} has ready lanes and no wake token")
-        for spot in self.parked_gates:
-            gate, _, queue = spot.partition("\n")
-            if self.room(gate) <= 0:
+        for gate, queue in {
+            (split_line(s.partition("\n")[0])[0], s.partition("\n")[2]) for s in self.parked_gates
+        }:
+            if not gate.startswith("rate:") and not self._next_fits(gate, queue):
                 continue
             on_their_way = [
                 lane
                 for lane in self.of("ready").get(queue, ())
-                if gate in self.metas[lane]["gates"].split("\n")
+                if gate in [split_line(line)[0] for line in self.metas[lane]["gates"].split("\n")]
             ]
             base = gate.partition("=")[0]
             reopening = any(timer.startswith(f"reopen|{base}\n") for timer in self.timers)
-            if not on_their_way and f"unpark|{gate}" not in self.timers and not reopening:
+            timed = {f"unpark|{gate}", f"rate|{gate}"} & set(self.timers)
+            if not on_their_way and not timed and not reopening:
                 faults.append(
                     f"lanes of queue {queue} wait at the open gate {gate} and nothing will bring them back"
                 )
@@ -184,6 +191,16 @@ class Structure:
         if self.dead_groups != set(grouped):
             faults.append(f"records of groups {self.dead_groups}, but groups {set(grouped)}")
         return faults
+
+    def _next_fits(self, gate: str, queue: str) -> bool:
+        """Whether the lane of the best rank that waits at a gate may pass, of those that ever may."""
+        places, most = self.room(gate)
+        waiting = []
+        for spot, lanes in self.of("parked").items():
+            name, weight = split_line(spot.partition("\n")[0])
+            if (name, spot.partition("\n")[2]) == (gate, queue) and weight <= most:
+                waiting.append((min(lanes.values()), weight))
+        return bool(waiting) and min(waiting)[1] <= places
 
     def _held_faults(self) -> list[str]:
         held = {name: job["held_by"] for name, job in self.jobs.items() if job["state"] == "held"}
@@ -207,3 +224,9 @@ class Structure:
             field: n for field, n in self.counts.items() if n and field.rpartition("|")[2] not in _KEPT
         }
         return [] if counted == dict(actual) else [f"counts {counted}, but there are {dict(actual)}"]
+
+
+def split_line(line: str) -> tuple[str, int]:
+    """The gate of a line, and how many of its places one job takes."""
+    gate, _, weight = line.partition("\t")
+    return gate, int(weight or 1)

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from math import floor
 
 from joelclaw_tasks.core.job import Job
+from joelclaw_tasks.core.rate import Rate
 from joelclaw_tasks.core.states import FINAL, WAITING, State, Word
+from tests.core.structure import split_line
 
 
 @dataclass
@@ -24,6 +27,7 @@ class Entry:  # one job: what was asked for, and where it is in its life
     holder: str = ""
     held: tuple[str, ...] = ()  # gates in which it has a place
     successor: Job | None = None
+    asked: bool = False  # to stop
     held_from: State = State.AVAILABLE
 
 
@@ -35,6 +39,12 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
     lane_gates: dict[str, tuple[str, ...]] = field(default_factory=dict)
     pauses: dict[str, int | None] = field(default_factory=dict)  # gate -> expires at
     limits: dict[str, int] = field(default_factory=dict)
+    rates: dict[str, Rate] = field(default_factory=dict)  # gate -> what is set for it
+    tats: dict[str, float] = field(default_factory=dict)  # rate gate -> when its next job is expected
+    turns: dict[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # share -> served at, jobs left of its turn
+    now: int = 0
     expiries: dict[str, int] = field(default_factory=dict)  # holder -> its leases expire at
     known: set[str] = field(default_factory=set)  # holders that have renewed
     seen_at: int | None = None
@@ -67,25 +77,75 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
     def room(self, gate: str) -> float:
         if gate.startswith("pause:"):
             return 0 if gate in self.pauses else float("inf")
+        if gate.startswith("rate:"):
+            if (rate := self._rate(gate)) is None:
+                return float("inf")
+            return floor((self.now - self._tat(gate, rate)) * rate.limit / rate.period_ms + rate.burst + 1e-6)
         limit = self.limits.get(gate, self.limits.get(gate.partition("=")[0]))
-        return float("inf") if limit is None else limit - sum(gate in e.held for e in self.jobs.values())
+        held = (split_line(line) for e in self.jobs.values() for line in e.held)
+        return float("inf") if limit is None else limit - sum(weight for name, weight in held if name == gate)
+
+    def _rate(self, gate: str) -> Rate | None:
+        return self.rates.get(gate, self.rates.get(gate.partition("=")[0]))
+
+    def _tat(self, gate: str, rate: Rate) -> float:
+        """A bucket that empties at the rate; see Rate."""
+        full = self.now + rate.burst * rate.period_ms / rate.limit
+        return max(self.now, min(self.tats.get(gate, 0), full))
 
     def startable(self, queues: Collection[str]) -> dict[str, int]:
         available = [e for e in self.jobs.values() if e.state is State.AVAILABLE and e.job.queue in queues]
         best = {e.job.lane: e.rank for e in sorted(available, key=lambda e: -e.rank)}
-        first = [e for e in available if e.rank == best[e.job.lane]]
-        return {e.job.id: e.rank for e in first if self._is_open(e.job)}
+        first = [e for e in available if e.rank == best[e.job.lane] and not self._is_second(e, available)]
+        return {e.job.id: self._score(e) for e in first if self._is_open(e.job)}
+
+    def _is_second(self, entry: Entry, available: list[Entry]) -> bool:
+        """Whether a lane that takes turns has another job of the same rank before this one."""
+        lane = entry.job.lane
+        return self._share(lane) is not None and any(
+            e.job.lane == lane and e.rank == entry.rank and e.job.id < entry.job.id for e in available
+        )
+
+    def _share(self, lane: str) -> tuple[str, int] | None:
+        lines = [split_line(line) for line in self.lane_gates[lane] if line.startswith("share:")]
+        return lines[0] if lines else None
+
+    def _score(self, entry: Entry) -> int:
+        """The rank; after a turn of its share, a job counts as admitted when that ended."""
+        share = self._share(entry.job.lane)
+        served_at = self.turns.get(share[0], (0, 0))[0] if share else 0
+        return max(entry.rank, served_at + entry.job.slack_ms if served_at else 0)
 
     def _is_open(self, job: Job) -> bool:
         names = (f"queue/{job.queue}", f"family/{job.family}", f"handler/{job.handler}")
-        return all(self.room(g) > 0 for g in (*[f"pause:{n}" for n in names], *self.lane_gates[job.lane]))
+        lines = map(split_line, (*[f"pause:{n}" for n in names], *self.lane_gates[job.lane]))
+        return all(self.room(gate) >= weight for gate, weight in lines if not gate.startswith("share:"))
+
+    def may_give_way(self, id: str) -> bool:
+        """Whether a job of a better rank may be waiting for more places of a gate than this one needs."""
+        job, score = self.jobs[id].job, self._score(self.jobs[id])
+        own = dict(map(split_line, self.lane_gates[job.lane]))
+        return any(
+            gate.startswith("limit:") and weight > own.get(gate, weight)
+            for e in self.jobs.values()
+            if e.state is State.AVAILABLE and e.job.queue == job.queue and self._score(e) < score
+            for gate, weight in map(split_line, self.lane_gates[e.job.lane])
+        )
 
     def start(self, id: str, queues: Collection[str], holder: str, now: int) -> bool:
         startable, entry = self.startable(queues), self.jobs[id]
+        sure = [score for other, score in startable.items() if other == id or not self.may_give_way(other)]
         entry.held = entry.job.gates = self.lane_gates[entry.job.lane]  # it comes back with what it took
         entry.state, entry.claims, entry.holder = State.EXECUTING, entry.claims + 1, holder
         self.expiries[holder] = now + self.lease_ms
-        return startable.get(id) == min(startable.values(), default=None)
+        for gate in entry.held:
+            if gate.startswith("rate:") and (rate := self._rate(gate)):
+                self.tats[gate] = self._tat(gate, rate) + rate.period_ms / rate.limit
+        if share := self._share(entry.job.lane):
+            served_at, left = self.turns.get(share[0], (0, 0))
+            left = min(left, share[1]) or share[1]
+            self.turns[share[0]] = (now if left == 1 else served_at, left - 1)
+        return startable.get(id) == min(sure, default=None)
 
     def leased(self, tag: str) -> Entry | None:
         id, admitted_at, claims = tag.rsplit("#", 2)
@@ -97,6 +157,9 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
 
     def stop(self, entry: Entry, word: Word, now: int, *, killed: bool = False) -> Word:
         entry.held, entry.holder = (), ""
+        if entry.asked:
+            self.end(entry, State.CANCELLED)
+            return Word.CANCELLED
         if entry.successor:
             entry.successor.keep_ms = entry.job.keep_ms
             entry.job, entry.successor = entry.successor, None
@@ -117,8 +180,11 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
             self.jobs = {id: e for id, e in self.jobs.items() if e is not entry or entry.job.keep_ms}
 
     def cancel(self, id: str) -> Word:
-        if (entry := self.jobs.get(id)) is None or entry.state not in WAITING:
+        if (entry := self.jobs.get(id)) is None or entry.state in FINAL:
             return Word.MISSING if entry is None else Word.WRONG_STATE
+        if entry.state is State.EXECUTING:
+            entry.asked = True
+            return Word.ASKED
         self.end(entry, State.CANCELLED)
         return Word.CANCELLED
 
@@ -167,6 +233,7 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
 
     def look(self, holder: str, now: int, *, renews: bool = False) -> None:
         """Whoever claims or renews keeps its own leases first, then fires what is due."""
+        self.now = now
         if renews or holder in self.expiries:
             self.expiries[holder] = now + self.lease_ms
         self.known |= {holder} if renews else set()

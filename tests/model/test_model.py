@@ -20,9 +20,10 @@ from hypothesis.stateful import (
 
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.core.rate import Rate
 from joelclaw_tasks.core.states import FINAL, State, Word
 from joelclaw_tasks.core.store import Store
-from tests.core.structure import PERMANENT, Structure
+from tests.core.structure import PERMANENT, Structure, split_line
 from tests.model.reference import Reference
 
 LEASE_MS = 10_000
@@ -32,12 +33,17 @@ HOLDERS = ("w1", "w2", "w3")
 PAUSES = ("pause:family/fam1", "pause:handler/h1", "pause:handler/h4", "pause:queue/qa", "pause:queue/qb")
 LIMITS = ("limit:handler/h1", "limit:key/h3", "limit:key/h3=k1", "limit:resource/nas", "limit:resource/gpu")
 
+RATES = ("rate:handler/h2", "rate:key/h4", "rate:key/h4=k2")
 NAS = "limit:resource/nas"
+WEIGHTS = {("h3", "limit:resource/gpu"): 2, ("h4", NAS): 2, ("h2", NAS): 3}
+#: Keys that go by themselves after a while, or wait for somebody to look at them.
+STAY = ("wake:", "touched:", "tat:", "turns:")
 STEERED = {"actor": "t", "reason": "", "target": "chosen"}
 ENDS = (Word.COMPLETED, Word.COMPLETED, Word.RELEASED, Word.DISCARDED)
 ids = st.integers(0, 40).map("j{:02}".format)
 soon = st.sampled_from((0, 0, 1, 500, 3_000, 8_000))
 queues = st.sampled_from((("qa",), ("qb",), ("qa", "qb"), ("qb", "qa")))
+rates = st.sampled_from((None, Rate(1, 1_000), Rate(3, 10_000, 2), Rate(7, 3_000, 3), Rate(1, 60_000, 4)))
 resources = st.sets(st.sampled_from((NAS, "limit:resource/gpu")))
 JOB_FIELDS = {
     "handler": st.sampled_from(sorted(HANDLERS)), "key": st.sampled_from(("k1", "k2")),
@@ -46,8 +52,15 @@ JOB_FIELDS = {
 
 
 def gates_of(handler: str, key: str, more: set[str]) -> tuple[str, ...]:
-    own = {"h1": ("limit:handler/h1",), "h3": (f"limit:key/h3={key}",)}.get(handler, ())
-    return (*own, *sorted(more))
+    own = {
+        "h1": ("share:h1=same", "limit:handler/h1"),
+        "h2": (f"share:h2={key}\t{key[1]}", "rate:handler/h2"),
+        "h3": (f"limit:key/h3={key}",),
+        "h4": (f"rate:key/h4={key}",),
+    }[handler]
+    weights = [WEIGHTS.get((handler, gate), 1) for gate in sorted(more)]
+    lines = [g if w == 1 else f"{g}\t{w}" for g, w in zip(sorted(more), weights, strict=True)]
+    return (*[g for g in own if "rate" not in g], *lines, *[g for g in own if "rate" in g])
 
 
 class Machine(RuleBasedStateMachine):
@@ -76,7 +89,7 @@ class Machine(RuleBasedStateMachine):
         assert expected == actual
 
     @initialize(
-        gates=st.lists(resources, min_size=4, max_size=4), limits=st.lists(st.integers(1, 2), min_size=5)
+        gates=st.lists(resources, min_size=4, max_size=4), limits=st.lists(st.integers(1, 3), min_size=5)
     )
     def begin(self, gates, limits):
         self.kept_gates = {name: {NAS, *more} for name, more in zip(HANDLERS, gates, strict=True)}
@@ -113,8 +126,8 @@ class Machine(RuleBasedStateMachine):
             assert job.tag.endswith(f"#{self.model.jobs[id].claims}")
             self.tags.append(job.tag)
             for gate in self.model.jobs[id].held:
-                assert self.model.room(gate) >= 0, f"more jobs than {gate} allows"
-        left = self.model.startable(queues)
+                assert self.model.room(split_line(gate)[0]) >= 0, f"more jobs than {gate} allows"
+        left = [id for id in self.model.startable(queues) if not self.model.may_give_way(id)]
         assert len(claim.jobs) == most or not left, f"{left} could have started"
 
     def _draw(self, data, among: list[str]) -> str:
@@ -211,6 +224,14 @@ class Machine(RuleBasedStateMachine):
             self.model.limits[gate] = most
         self._same(int(changed), self.store.limit({gate: most}, actor="t", reason=""))
 
+    @rule(gate=st.sampled_from(RATES), rate=rates)
+    def rate(self, gate, rate):
+        changed = self.model.rates.get(gate) != rate
+        self.model.rates.pop(gate, None)
+        if rate is not None:
+            self.model.rates[gate] = rate
+        self._same(int(changed), self.store.rate({gate: rate}, actor="t", reason=""))
+
     @rule(more=resources, id=ids, **JOB_FIELDS)
     def the_registry_changes(self, more, id, **fields):
         self.kept_gates[fields["handler"]] = more
@@ -241,9 +262,10 @@ class Machine(RuleBasedStateMachine):
         for name, n in structure.counts.items():
             counted[name.rpartition("|")[2]] += n
         assert +expected == +counted
-        assert {g: len(v) for g, v in structure.of("running").items()} == Counter(
-            gate for e in self.model.jobs.values() for gate in e.held
-        )
+        held: Counter[str] = Counter()
+        for gate, weight in (split_line(line) for e in self.model.jobs.values() for line in e.held):
+            held[gate] += weight if gate.startswith("limit:") else 0
+        assert +held == {gate: len(jobs) for gate, jobs in structure.of("running").items()}
         assert structure.pauses == set(self.model.pauses)
         for id, entry in self.model.jobs.items():
             assert entry.state == structure.jobs[id]["state"]
@@ -257,6 +279,8 @@ class Machine(RuleBasedStateMachine):
             self.resume(gate)
         for gate in LIMITS:
             self.limit(gate, None)
+        for gate in RATES:
+            self.rate(gate, None)
         for holder in HOLDERS:
             self.expire(holder)
         self.now += 1_000_000
@@ -271,7 +295,7 @@ class Machine(RuleBasedStateMachine):
         structure = Structure(self.text, self.store.keys)
         over = {f"job:{id}" for id, job in structure.jobs.items() if job["state"] in FINAL}
         over |= {f"dead_jobs:{signature}" for signature in structure.dead_groups}
-        left = {key for key in structure.keys - over - PERMANENT if not key.startswith(("wake:", "touched:"))}
+        left = {key for key in structure.keys - over - PERMANENT if not key.startswith(STAY)}
         assert set() == left
         self.text.close()
         self.store.client.close()

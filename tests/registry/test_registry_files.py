@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from joelclaw_tasks.core.spec import ConcurrencySpec, EventSpec, HandlerSpec, ResourceSpec, RetrySpec
+from joelclaw_tasks.core.spec import (
+    ConcurrencySpec,
+    EventSpec,
+    HandlerSpec,
+    RateSpec,
+    ResourceSpec,
+    RetrySpec,
+    ShareSpec,
+)
 from joelclaw_tasks.errors import RegistryError
 from joelclaw_tasks.registry import Registry
 from tests.registry.conftest import RegistryDirectory, a_handler, an_event
@@ -93,6 +101,39 @@ HANDLER_FAULTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"resources": ["gpu"]}, 'handlers[0].resources[0]: "gpu" is not in resources.json; known here: nas'),
     ({"resources": ["nas", "nas"]}, 'handlers[0].resources[1]: names "nas" a second time; remove one'),
+    (
+        {"concurrency": [{"limit": 2, "weight": 3}]},
+        "handlers[0].concurrency[0]: weight (3) is more than limit (2): no job could ever start;",
+    ),
+    (
+        {"resources": [{"name": "nas", "weight": 3}]},
+        'handlers[0].resources[0]: weight (3) is more than the limit of "nas" (2): no job could ever start;',
+    ),
+    ({"resources": [{"name": "nas"}]}, "handlers[0].resources[0].weight: is missing; add it"),
+    (
+        {"resources": [{"name": "nas", "wight": 1, "weight": 1}]},
+        'handlers[0].resources[0].wight: is not a known field; did you mean "weight"?',
+    ),
+    (
+        {"resources": ["nas", {"name": "nas", "weight": 1}]},
+        'handlers[0].resources[1]: names "nas" a second time',
+    ),
+    ({"rate": [{"limit": 1}]}, "handlers[0].rate[0].period_s: is missing; add it"),
+    ({"rate": [{"limit": 1, "period_s": 0}]}, "handlers[0].rate[0].period_s: must be at least 0.001, not 0"),
+    (
+        {"rate": [{"limit": 200_000, "period_s": 1}]},
+        "handlers[0].rate[0]: is more than 100,000 starts a second, which no Redis can count;",
+    ),
+    (
+        {"rate": [{"limit": 1, "period_s": 1}, {"limit": 2, "period_s": 1}]},
+        "handlers[0].rate[1]: is a second rate without a key; keep one",
+    ),
+    ({"share": {}}, "handlers[0].share.key: is missing; add it"),
+    ({"share": {"key": "tenant"}}, 'handlers[0].share.key: "tenant" reads'),
+    (
+        {"share": {"key": "data.t", "weights": {"a": 0}}},
+        "handlers[0].share.weights.a: must be at least 1, not 0",
+    ),
     ({"retries": {"max": -1}}, "handlers[0].retries.max: must be at least 0, not -1"),
     ({"retries": {"maxx": 1}}, 'handlers[0].retries.maxx: is not a known field; did you mean "max"?'),
     ({"retries": {"base_s": 400}}, "handlers[0].retries: cap_s (300) is less than base_s (400); raise cap_s"),
@@ -102,6 +143,21 @@ HANDLER_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"queu": "io"}, 'handlers[0].queu: is not a known field; did you mean "queue"?'),
     ({"zzz": 1}, "handlers[0].zzz: is not a known field; known here: batch, cancel_on, concurrency,"),
 ]
+
+
+def test_weights_rates_and_shares_become_specs(directory: RegistryDirectory) -> None:
+    directory.write("resources.json", {"nas": {"limit": 2, "description": "Disks."}})
+    directory.write_handler(
+        concurrency=[{"limit": 4, "weight": 2}],
+        resources=[{"name": "nas", "weight": 2}],
+        rate=[{"limit": 100, "period_s": 10, "burst": 20}, {"limit": 1, "period_s": 0.5, "key": "data.path"}],
+        share={"key": "data.tenant", "weights": {"b": 3, "a": 2}},
+    )
+    (handler,) = directory.load().handlers.values()
+    assert (ConcurrencySpec(4, None, 2),) == handler.concurrency
+    assert (ResourceSpec("nas", 2),) == handler.resources
+    assert (RateSpec(100, 10_000, 20), RateSpec(1, 500, 1, "data.path")) == handler.rate
+    assert ShareSpec("data.tenant", (("a", 2), ("b", 3)), 1) == handler.share
 
 
 @pytest.mark.parametrize(("changes", "fault"), HANDLER_FAULTS)

@@ -12,7 +12,6 @@ local function turn_of(lane, serves)
     if left == 0 then served_at = now_ms end
     redis.call("SET", turns_key(share), served_at .. " " .. left, "PX", REMEMBERED_MS)
   end
-  if math.abs(now_ms - served_at) > REMEMBERED_MS then return nil end
   local head = head_of(lane.name)
   local slack_ms = head[1] and redis.call("HGET", job_key(head[1]), "slack_ms")
   return slack_ms and math.max(tonumber(head[2]), served_at + slack_ms)
