@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ class Door:
     funnel: Funnel
     throttle: FailureThrottle = field(default_factory=FailureThrottle)
     _complained_at_s: dict[str, float] = field(default_factory=dict)
+    _told: list[str] = field(default_factory=list)
 
     @property
     def registry(self) -> Registry:
@@ -45,6 +47,16 @@ class Door:
         """The signing secrets of a provider; empty when none is set, and then everything is refused."""
         secret = self.settings.github_webhook_secret if provider == "github" else None
         return (secret,) if secret is not None and secret.strip() else ()
+
+    def tell(self, line: str) -> None:
+        """Log a line; those of one turn of the event loop together, because each write costs a crowd."""
+        if not self._told:
+            asyncio.get_running_loop().call_soon(self._log_told)
+        self._told.append(line)
+
+    def _log_told(self) -> None:
+        log.info("%s", "\n".join(self._told))
+        self._told.clear()
 
     def complain(self, path: str, variable: str) -> None:
         """Log that a path refuses everything until a variable is set; at most once a minute for each."""

@@ -25,6 +25,7 @@ from joelclaw_tasks.errors import (
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 #: How much of a refused body is read and thrown away before the connection is closed.
 _LINGER_BYTES = 1_048_576
 _LINGER_S = 2.0
@@ -62,7 +63,7 @@ class JsonReply(Response):
 
     def render(self, content: Any) -> bytes:
         """The body as UTF-8; text that UTF-8 cannot hold stays escaped."""
-        return json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
+        return _encode(content).encode("ascii")
 
 
 class ClosingReply(JsonReply):

@@ -48,7 +48,7 @@ def webhook_route(provider: Provider) -> Callable[[Request], Awaitable[Response]
         receipts = await door.emit(
             [_new_event(provider, event) for event in known], incoming_context(request.headers)
         )
-        return JsonReply(_summary(provider, known, receipts))
+        return JsonReply(_summary(door, provider, known, receipts))
 
     return receive_webhook
 
@@ -73,14 +73,14 @@ def express_webhook(provider: Provider, door: Door) -> Express:
 
         def tell(outcome: Outcome) -> None:
             if isinstance(outcome, list):
-                answer(JsonReply(_summary(provider, found, outcome)))
+                answer(JsonReply(_summary(door, provider, found, outcome)))
             elif isinstance(outcome, JoelclawError):
                 answer(joelclaw_error_reply(outcome))
             else:
                 answer(fault_reply(outcome, scope["path"]))
 
         try:
-            found = provider.normalise(parse_json(body), headers)
+            found = provider.normalise(provider.glance(body), headers)
             planned = door.emitter.plan([_new_event(provider, event) for event in found])
             if planned:
                 door.funnel.put(planned, tell)
@@ -157,11 +157,13 @@ def _note(found: list[NormalisedEvent]) -> str:
     return "this kind of delivery means no event"
 
 
-def _summary(provider: Provider, events: list[NormalisedEvent], receipts: list[Receipt]) -> dict[str, object]:
+def _summary(
+    door: Door, provider: Provider, events: list[NormalisedEvent], receipts: list[Receipt]
+) -> dict[str, object]:
     duplicates = sum(is_duplicate(receipt) for receipt in receipts)
     queued = len(receipts) - duplicates
     for event in events:
-        log.info("%s: %s accepted as %s", provider.name, event.name, event.id)
+        door.tell(f"{provider.name}: {event.name} accepted as {event.id}")
     summary: dict[str, object] = {"ok": True, "events": len(events), "queued": queued, "direct": 0}
     if duplicates:
         summary["duplicates"] = duplicates

@@ -59,7 +59,7 @@ def test_a_plain_event_is_accepted_and_its_receipt_names_the_jobs(http: httpx.Cl
     assert {"event_id", "name", "jobs"} == set(receipt)
     assert (event_id, NOTED) == (receipt["event_id"], receipt["name"])
     [job] = receipt["jobs"]
-    assert {"handler", "job_id", "decision", "duplicate_of"} == set(job)
+    assert {"handler", "job_id", "decision", "duplicate_of", "into"} == set(job)
     assert ("admitted", None) == (job["decision"], job["duplicate_of"])
     assert job["job_id"]
 

@@ -93,6 +93,29 @@ def test_what_github_leaves_out_or_null_is_empty_text_or_null():
 
 
 @pytest.mark.parametrize(
+    ("name", "kind"),
+    [("workflow_run.completed", "workflow_run"), ("package.published", "package"), ("ping", "ping")],
+)
+def test_a_glance_at_a_delivery_sees_all_that_is_read_of_it(name: str, kind: str):
+    headers = Headers({"x-github-event": kind, "x-github-delivery": "d-1"})
+    github = GitHub()
+
+    seen = github.glance(payload(name))
+
+    assert github.normalise(recorded(name), headers) == github.normalise(seen, headers)
+    assert len(json.dumps(seen)) < 2_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b'{"action": "completed", "workflow_run": []}', b'{"a": "\\ud800"}', b'{"a": "\xff"}'],
+)
+def test_a_glance_at_something_unusual_says_so(body: bytes):
+    with pytest.raises(ValueError):  # pydantic words the reason, and nobody reads it
+        GitHub().glance(body)
+
+
+@pytest.mark.parametrize(
     "run", [None, [], "x", {}, {"id": "7"}, {"id": True}, {"id": 0}, {"id": -7}, {"id": 1.5}]
 )
 def test_a_run_without_a_usable_id_makes_no_sense(run: object):

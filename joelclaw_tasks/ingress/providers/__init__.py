@@ -36,6 +36,10 @@ class Provider(Protocol):
         """The raw signature header; None when it is missing or given twice."""
         ...
 
+    def glance(self, body: bytes | bytearray) -> Mapping[str, Any]:
+        """At least what `normalise` reads of a body. Raises ValueError for anything unusual about it."""
+        ...
+
     def normalise(self, body: Mapping[str, Any], headers: Headers) -> list[NormalisedEvent]:
         """The events of one verified delivery, perhaps none. Raises ValueError when it makes no sense."""
         ...

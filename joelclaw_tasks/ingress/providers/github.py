@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
+from pydantic_core import SchemaValidator, core_schema
 from starlette.datastructures import Headers
 
 from joelclaw_tasks.ingress.providers import NormalisedEvent
@@ -13,6 +14,39 @@ from joelclaw_tasks.ingress.providers import NormalisedEvent
 #: GitHub sends a GUID. It becomes part of an event id, so nothing else gets in.
 _DELIVERY = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _MAX_RUN_ID = 2**63 - 1
+
+
+#: What is read of a delivery, below.
+_READ: dict[str, Any] = {
+    "action": ...,
+    "workflow_run": {
+        "id": ..., "run_number": ..., "run_attempt": ..., "workflow_id": ..., "name": ..., "event": ...,
+        "status": ..., "conclusion": ..., "html_url": ..., "jobs_url": ..., "logs_url": ...,
+        "head_branch": ..., "head_sha": ..., "created_at": ..., "updated_at": ...,
+        "actor": {"login": ...},
+        "head_repository": {"full_name": ...},
+    },
+    "workflow": {"id": ..., "name": ...},
+    "repository": {"full_name": ..., "html_url": ...},
+    "sender": {"login": ...},
+    "package": {
+        "ecosystem": ..., "name": ..., "package_type": ..., "html_url": ...,
+        "package_version": {"name": ..., "html_url": ...},
+    },
+    "package_version": {"name": ..., "html_url": ...},
+}  # fmt: skip
+
+
+def _schema(read: Any) -> core_schema.CoreSchema:
+    if read is ...:
+        return core_schema.any_schema()
+    return core_schema.typed_dict_schema(
+        {name: core_schema.typed_dict_field(_schema(part), required=False) for name, part in read.items()},
+        extra_behavior="ignore",
+    )
+
+
+_VALIDATOR = SchemaValidator(_schema(_READ))
 
 
 class GitHub:
@@ -25,6 +59,13 @@ class GitHub:
         """The raw `X-Hub-Signature-256`; None when it is missing or given twice."""
         found = [value for name, value in headers.raw if name == b"x-hub-signature-256"]
         return found[0] if len(found) == 1 else None
+
+    def glance(self, body: bytes | bytearray) -> Mapping[str, Any]:
+        """Only what `normalise` reads: of the 20 KB of a delivery nine tenths never become Python objects.
+
+        Raises ValueError for what is no JSON and for odd shapes. It sees no NaN in parts that nobody reads.
+        """
+        return cast("Mapping[str, Any]", _VALIDATOR.validate_json(body))
 
     def normalise(self, body: Mapping[str, Any], headers: Headers) -> list[NormalisedEvent]:
         """`workflow_run` completed and `package` published are events; ping and the rest are none.
