@@ -23,6 +23,7 @@ from joelclaw_tasks.cli.queue_parts import (
 from joelclaw_tasks.cli.queue_stats import stats
 from joelclaw_tasks.cli.queue_timeline import timeline
 from joelclaw_tasks.cli.queue_views import depth_view, job_view, jobs_view
+from joelclaw_tasks.cli.queue_watch import watch
 from joelclaw_tasks.cli.terminal import text
 from joelclaw_tasks.cli.tree import command_tree
 
@@ -140,4 +141,5 @@ def resume(
 
 queue.command("stats")(stats)
 queue.command("timeline")(timeline)
+queue.command("watch")(watch)
 queue.add_typer(control, name="control")

@@ -52,10 +52,10 @@ def show_failure(invocation: Invocation, failure: Failure) -> None:
     _draw_next(console, envelope["next_actions"])
 
 
-def write(document: str) -> None:
-    """One document and a newline on stdout; a reader that has gone away is no error. Raises OSError."""
+def write(document: str) -> bool:
+    """One document and a newline on stdout; answers whether anybody is there to read. Raises OSError."""
     if sys.stdout is None:
-        return
+        return False
     try:
         sys.stdout.write(document + "\n")
         sys.stdout.flush()
@@ -65,6 +65,8 @@ def write(document: str) -> None:
         if not isinstance(error, BrokenPipeError):
             sys.stderr.write(f"the answer could not be written: {error.strerror}\n")
             raise
+        return False
+    return True
 
 
 def console_of(stream: str) -> Console:

@@ -63,6 +63,11 @@ class DeadLetter:
         key = self._keys.dead if signature is None else self._keys.dead_jobs(signature)
         return [job_id.decode() for job_id in self._client.zrange(key, 0, -1)]
 
+    def newest(self, limit: int) -> list[dict[str, Any]]:
+        """One line of each of the jobs that were discarded last, the newest first."""
+        ids = self._client.zrevrange(self._keys.dead, 0, limit - 1) if limit > 0 else []
+        return list(self.jobs([job_id.decode() for job_id in ids]))
+
     def jobs(self, ids: Sequence[str], *, payload: bool = False) -> Iterator[dict[str, Any]]:
         """One line of each of these jobs that is in the dead letter; with its `payload` (bytes) if asked."""
         fields = ("state", *_FIELDS, *(("payload",) if payload else ()))

@@ -36,10 +36,11 @@ class View:
         seconds, micros = self._client.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, lanes: int = _LANES_LOOKED_AT) -> dict[str, Any]:
         """Depth by family, priority, state and queue, ages, gates and pauses, as plain values.
 
-        `total` counts waiting jobs; ages are milliseconds since a job became startable.
+        `total` counts waiting jobs; ages are milliseconds since a job became startable, the oldest in up
+        to `lanes` lanes of each queue.
         """
         # No transaction: a full Redis queues no command of one, not even to read.
         pipe = self._client.pipeline(transaction=False)
@@ -66,7 +67,7 @@ class View:
                 by_priority[PRIORITIES[int(level)]] += count
                 entry["by_priority"][PRIORITIES[int(level)]] += count
                 entry["total"] += count
-        ages = self._oldest_ages(sorted(queues), now_ms)
+        ages = self._oldest_ages(sorted(queues), now_ms, lanes)
         for family, age_ms in ages.items():
             if family in families:
                 families[family]["oldest_age_ms"] = age_ms
@@ -192,11 +193,11 @@ class View:
             )
         return gates
 
-    def _oldest_ages(self, queues: list[str], now_ms: int) -> dict[str, int]:
+    def _oldest_ages(self, queues: list[str], now_ms: int, most: int) -> dict[str, int]:
         """Age of the oldest first job of each family; a lane's first job is the oldest of its priority."""
         pipe = self._client.pipeline(transaction=False)
         for queue in queues:
-            pipe.srandmember(self._keys.lanes(queue), _LANES_LOOKED_AT)
+            pipe.srandmember(self._keys.lanes(queue), most)
         lanes = [lane.decode() for found in pipe.execute() for lane in found]
         for lane in lanes:
             pipe.zrange(self._keys.lane(lane), 0, 0)
