@@ -259,9 +259,9 @@ class Store(Controls):
 
     # -- queues -------------------------------------------------------------------------------
 
-    def snapshot(self, **options: Any) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         """Depth, ages, gates and pauses: see View.snapshot."""
-        return dict(self._ask(lambda: self.view.snapshot(**options)))
+        return dict(self._ask(self.view.snapshot))
 
     def list_jobs(self, limit: int = 10) -> list[dict[str, Any]]:
         """The next jobs in order: see View.list_jobs."""
