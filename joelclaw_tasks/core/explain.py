@@ -9,6 +9,7 @@ from typing import Any
 
 from joelclaw_tasks.core.forecast import Estimate, forecast
 from joelclaw_tasks.core.gate_facts import GateFacts, gate_facts
+from joelclaw_tasks.core.gate_times import ACTS, GateTimes
 from joelclaw_tasks.core.history import Entry
 from joelclaw_tasks.core.pace import Pace, measure
 from joelclaw_tasks.core.rank import PRIORITIES
@@ -49,7 +50,7 @@ class Explainer:
     # -- one job ------------------------------------------------------------------------------
 
     def _job(self, job_id: str) -> dict[str, Any]:
-        merged = self._client.get(self._keys.alias(job_id)) if hasattr(self._keys, "alias") else None
+        merged = self._client.get(self._keys.alias(job_id))
         if merged is not None and not self._client.exists(self._keys.job(job_id)):
             return {**self._job(merged.decode()), "asked_for": job_id, "merged_into": merged.decode()}
         admitted_at = self._client.hget(self._keys.job(job_id), "admitted_at")
@@ -82,7 +83,8 @@ class Explainer:
             answer |= self._executing(job)
         elif job.get("error"):
             answer["error"] = job["error"]
-        spans = time_spent(self._store.history, moves, job.get("gates", ()), self._limits(), self._now)
+        history = self._store.history
+        spans = time_spent(history, moves, job.get("gates", ()), self._gate_times, self._now)
         answer["spent"] = summed([span for span in spans if span.what != "dead"])
         answer["timeline"] = [span.to_wire() for span in spans[-100:]]
         return answer
@@ -100,7 +102,8 @@ class Explainer:
         gate = self._shut_gates([lane])[0]
         facts = gate_facts(self._client, self._keys, gate) if gate else None
         ahead, lanes_ahead = self._ahead(queue, lane, rank, place)
-        since = job.get("parked_at") if facts and job.get("gate") == facts.gate else None
+        parked, parked_at = self._client.hmget(self._keys.lane_meta(lane), "parked", "parked_at")
+        since = int(parked_at) if gate and parked == gate.encode() else None
         return {
             "waiting_since": job.get("available_at"),
             "waited_ms": self._now - job.get("available_at", self._now),
@@ -244,8 +247,14 @@ class Explainer:
             shut += [gate.decode() for gate in self._look(lanes[start : start + _STEP])[1:]]
         return shut
 
-    def _limits(self) -> dict[str, int]:
-        return {gate.decode(): int(most) for gate, most in self._client.hgetall(self._keys.limits).items()}
+    @cached_property
+    def _gate_times(self) -> GateTimes:
+        limits = {gate.decode(): int(most) for gate, most in self._client.hgetall(self._keys.limits).items()}
+        rates = {}
+        for gate, rate in self._client.hgetall(self._keys.rates).items():
+            limit, period_ms, burst = map(int, rate.split(b" "))
+            rates[gate.decode()] = (period_ms / limit, float(burst))
+        return GateTimes(self._store.history.read(verbs=ACTS, acts=True), limits, rates)
 
     def _ahead(self, queue: str, lane: str, rank: float, place: int) -> tuple[int, int]:
         """Jobs of ready lanes that start before the one at this place, and how many other lanes have them."""

@@ -76,5 +76,36 @@ class LimitModel:
         return 1
 
 
+class RateModel:
+    """A rate: a bucket that holds `burst` tokens and gets one every `interval_ms` (GCRA, as gates.lua)."""
+
+    order: ClassVar[int] = 2
+
+    def __init__(self, interval_ms: float, burst: float, tat_ms: float = 0.0) -> None:
+        self._interval_ms = interval_ms
+        self._burst = burst
+        self._tat_ms = tat_ms
+
+    def is_shut(self, weight: int, now: float) -> bool:  # noqa: D102
+        tat = max(self._tat_ms, now)
+        return (now - tat) / self._interval_ms + self._burst + 1e-9 < weight
+
+    def take(self, weight: int, now: float) -> None:  # noqa: ARG002, D102
+        self._tat_ms = max(self._tat_ms, now) + self._interval_ms
+
+    def free(self, weight: int) -> None:
+        """A token is gone for good."""
+
+    def opens_at(self, now: float) -> float | None:  # noqa: D102
+        return max(now, self._tat_ms - (self._burst - 1) * self._interval_ms)
+
+    def most_after_opening(self, now: float) -> int | None:  # noqa: ARG002, D102
+        return 1
+
+
 #: Kind of gate -> its model. A kind that is not here counts as open.
-GATE_MODELS: dict[str, Callable[..., ModelGate]] = {"pause": PauseModel, "limit": LimitModel}
+GATE_MODELS: dict[str, Callable[..., ModelGate]] = {
+    "pause": PauseModel,
+    "limit": LimitModel,
+    "rate": RateModel,
+}

@@ -92,7 +92,7 @@ def _read_lanes(
     last = -1 if sum(sizes) <= most else max(0, most // len(names) - 1)
     for name in names:
         pipe.zrange(keys.lane(name), 0, last, withscores=True)
-    lanes = {}
+    lanes: dict[str, LaneNow] = {}
     for name, meta, jobs in zip(names, metas, pipe.execute(), strict=True):
         if meta[0] is None:
             continue  # gone meanwhile
@@ -154,8 +154,24 @@ def _read_gates(
         expires_at = json.loads(record).get("expires_at")
         gates[gate.decode()] = {"until_ms": None if expires_at is None else float(expires_at) - now_ms}
     limits = {gate.decode(): int(most) for gate, most in client.hgetall(keys.limits).items()}
+    rates = {gate.decode(): rate.decode() for gate, rate in client.hgetall(keys.rates).items()}
     for gate in {name for lane in lanes for name, _ in lane.gates}:
-        most = limits.get(gate, limits.get(gate.partition("=")[0]))
-        if most is not None:
+        base = gate.partition("=")[0]
+        most = limits.get(gate, limits.get(base, 1 if gate.startswith("limit:singleton/") else None))
+        rate = rates.get(gate, rates.get(base))
+        if gate.startswith("limit:") and most is not None:
             gates[gate] = {"most": float(most)}
+        elif gate.startswith("rate:") and rate is not None:
+            bucket = read_bucket(client, keys, gate, rate)
+            gates[gate] = {**bucket, "tat_ms": bucket["tat_ms"] - now_ms}
     return gates
+
+
+def read_bucket(client: Any, keys: Keys, gate: str, rate: str) -> dict[str, float]:
+    """The bucket of a rate gate, as a RateModel takes it; `tat_ms` is an epoch time (0: none yet)."""
+    limit, period_ms, burst = map(int, rate.split(" "))
+    return {
+        "interval_ms": period_ms / limit,
+        "burst": float(burst),
+        "tat_ms": float(client.get(keys.tat(gate)) or 0),
+    }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from typing import Any
 
+from joelclaw_tasks.core.gate_times import GateTimes, gate_names
 from joelclaw_tasks.core.history import Entry, History
 from joelclaw_tasks.core.states import State, Verb
 
@@ -15,9 +16,6 @@ from joelclaw_tasks.core.states import State, Verb
 _LOOK_BACK_MS = 600_000
 #: Claims and ends that are read at most for one job.
 _MOST_ENTRIES = 50_000
-#: A gate that opens for no longer than this was taken by another lane.
-_TAKEN_AT_ONCE_MS = 250
-_ON_GATES = frozenset({Verb.PAUSE, Verb.RESUME, Verb.LIMIT})
 _MOVES = frozenset({Verb.CLAIM, Verb.COMPLETE, Verb.RETRY, Verb.RELEASE, Verb.EXPIRE, Verb.DISCARD})
 #: What a job does in a state; `available` is cut further into parked and queued.
 _DOES = {
@@ -61,24 +59,19 @@ class Span:
 
 
 def time_spent(
-    history: History, moves: Sequence[Entry], gates: Sequence[str], limits: Mapping[str, int], until_at: int
+    history: History, moves: Sequence[Entry], gates: Sequence[str], times: GateTimes, until_at: int
 ) -> list[Span]:
     """The spans of a job, in order, from its moves (oldest first) until `until_at` or its end.
 
-    `gates` are those of its lane, for a wait that no claim has ended yet; `limits` those set now.
-    Raises CoreUnreachable.
+    `gates` are those of its lane, for a wait that no claim has ended yet. Raises CoreUnreachable.
     """
     spans: list[Span] = []
-    controls: list[Entry] | None = None
     for span, before, after in _stays(moves, until_at):
-        if span.what != "queued":
+        if span.what == "queued":
+            claimed = gate_names(after.text("gates") if after else "\n".join(gates))
+            spans += _cut(span, history, before, claimed, times)
+        else:
             spans.append(span)
-            continue
-        if controls is None:
-            controls = list(history.read(verbs=_ON_GATES))
-        claimed = after.text("gates").split("\n") if after else gates
-        names = [gate.partition("\t")[0] for gate in claimed if gate]
-        spans += _cut(span, history, before, names, controls, limits)
     return spans
 
 
@@ -113,97 +106,24 @@ def _stays(moves: Sequence[Entry], until_at: int) -> Iterator[tuple[Span, Entry,
             yield Span(what, entry.at, max(entry.at, ends_at)), entry, after
 
 
-def _cut(
-    span: Span,
-    history: History,
-    move: Entry,
-    gates: Sequence[str],
-    controls: Sequence[Entry],
-    limits: Mapping[str, int],
-) -> list[Span]:
+def _cut(span: Span, history: History, move: Entry, gates: Sequence[str], times: GateTimes) -> list[Span]:
     """A wait, cut where gates opened and shut; what is left is the queue."""
     queue = move.text("queue")
     pauses = [f"pause:queue/{queue}", f"pause:family/{move.family}", f"pause:handler/{move.text('handler')}"]
-    shut = _paused(controls, pauses, span.until_at)
     since_at = max(0, span.from_at - _LOOK_BACK_MS)
     others = list(
         islice(history.read(since_at=since_at, until_at=span.until_at, verbs=_MOVES), _MOST_ENTRIES)
     )
-    shut += _full(others, [gate for gate in gates if gate.startswith("limit:")], controls, limits, span)
-    pieces = _pieces(span, shut)
+    pieces = _pieces(span, times.shut([*pauses, *gates], others, span.until_at))
     claims = [entry for entry in others if entry.verb == Verb.CLAIM and entry.job != move.job]
     for piece in pieces:
         for entry in claims:
             if not piece.from_at <= entry.at < piece.until_at:
                 continue
             # Behind a gate it waits for those that pass the gate, in the queue for all that start.
-            if piece.gate in _names(entry) if piece.gate else entry.text("queue") == queue:
+            if piece.gate in gate_names(entry.text("gates")) if piece.gate else entry.text("queue") == queue:
                 piece.behind[entry.text("handler") or entry.family] += 1
     return pieces
-
-
-def _names(entry: Entry) -> list[str]:
-    return [gate.partition("\t")[0] for gate in entry.text("gates").split("\n")]
-
-
-def _paused(controls: Iterable[Entry], pauses: Sequence[str], until_at: int) -> list[tuple[int, int, str]]:
-    """When each of these gates was paused."""
-    since: dict[str, int] = {}
-    found = []
-    for entry in controls:
-        gate = entry.text("gate")
-        if gate not in pauses:
-            continue
-        if entry.verb == Verb.PAUSE:
-            since.setdefault(gate, entry.at)
-        elif entry.verb == Verb.RESUME and gate in since:
-            found.append((since.pop(gate), entry.at, gate))
-    return found + [(at, until_at, gate) for gate, at in since.items()]
-
-
-def _full(
-    moves: Sequence[Entry],
-    gates: Sequence[str],
-    controls: Sequence[Entry],
-    limits: Mapping[str, int],
-    span: Span,
-) -> list[tuple[int, int, str]]:
-    """When each of these limits had no place left, as far as the claims that were read tell."""
-    running: dict[str, set[str]] = {gate: set() for gate in gates}
-    gates_of: dict[str, list[str]] = {}
-    full: dict[str, list[list[int]]] = {gate: [] for gate in gates}
-    for entry in moves if gates else ():
-        if entry.verb == Verb.CLAIM:
-            gates_of[entry.job] = [gate for gate in _names(entry) if gate in running]
-            for gate in gates_of[entry.job]:
-                running[gate].add(entry.job)
-        changed = gates_of.get(entry.job, ())
-        if entry.verb != Verb.CLAIM:
-            for gate in gates_of.pop(entry.job, ()):
-                running[gate].discard(entry.job)
-        for gate in changed:
-            most = _limit_at(gate, entry.at, controls, limits)
-            stretches = full[gate]
-            if most is not None and len(running[gate]) >= most:
-                # A place that another lane took at once was never open for this job.
-                if not stretches or entry.at - stretches[-1][1] > _TAKEN_AT_ONCE_MS:
-                    stretches.append([entry.at, span.until_at])
-                else:
-                    stretches[-1][1] = span.until_at
-            elif stretches and stretches[-1][1] == span.until_at:
-                stretches[-1][1] = entry.at
-    return [(from_at, until_at, gate) for gate, stretches in full.items() for from_at, until_at in stretches]
-
-
-def _limit_at(gate: str, at: int, controls: Sequence[Entry], limits: Mapping[str, int]) -> int | None:
-    """The limit of a gate at a time; a keyed gate without its own has that of its base."""
-    for name in (gate, gate.partition("=")[0]):
-        steps = [entry for entry in controls if entry.verb == Verb.LIMIT and entry.text("gate") == name]
-        before = [entry for entry in steps if entry.at <= at]
-        most = before[-1].number("limit") if before else steps[0].number("was") if steps else limits.get(name)
-        if most is not None:
-            return most
-    return None
 
 
 def _pieces(span: Span, shut: Sequence[tuple[int, int, str]]) -> list[Span]:

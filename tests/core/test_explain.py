@@ -39,7 +39,7 @@ def test_a_job_behind_a_pause_names_who_shut_it_why_and_when_it_opens(core):
     } == waits
 
 
-@pytest.mark.parametrize("kind, name", [("family", "fam"), ("handler", "h"), ("queue", "q")])
+@pytest.mark.parametrize(("kind", "name"), [("family", "fam"), ("handler", "h"), ("queue", "q")])
 def test_a_shut_gate_that_no_worker_has_looked_at_yet_is_named_all_the_same(core, kind, name):
     core.admit("j")
     core.store.pause(f"pause:{kind}/{name}", actor="joel", reason="")
@@ -67,13 +67,14 @@ def test_a_job_at_a_full_limit_says_how_many_run_and_since_when_it_is_full(core)
     assert (NAS, "limit", full_at, 2, 2) == tuple(
         waits[name] for name in ("gate", "kind", "since", "limit", "running")
     )
-    assert "one of the 2 jobs that run under it ends" == waits["opens_when"]
+    assert "1 of the 2 places that are taken is given back" == waits["opens_when"]
     assert waits["opens_at"] is None
     assert core.clock.now == waits["parked_since"]
 
 
 @pytest.mark.parametrize(
-    "most, says", [(0, "somebody raises its limit, which is 0"), (1, "2 of the 2 jobs that run under it end")]
+    ("most", "says"),
+    [(0, "somebody raises its limit, which is 0"), (1, "2 of the 2 places that are taken are given back")],
 )
 def test_a_limit_that_was_lowered_says_what_must_happen(core, most, says):
     limit(core, 2)

@@ -1,5 +1,5 @@
 -- explain: which gate of each lane is shut now, by the very rules of `claim`; changes nothing.
--- ARGV: now, lanes. Reply: {now, for each lane its first shut gate or ""}
+-- ARGV: now, lanes. Reply: {now, for each lane the line of its first shut gate (see gates.lua) or ""}
 --@include keys
 --@include clock
 local now_ms = clock_ms(ARGV[1])
