@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,19 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from bench.noop import BROKER_URL, RECORDS_PATH
 from bench.plan import POOLS, Side
-from joelclaw_tasks.fleet.redis_server import find_server
+from joelclaw_tasks.testing.server import free_port, start_redis
 
 ROOT = Path(__file__).resolve().parent.parent
 
 #: The server's flags, the same for both sides: the durability that the fleet itself runs with.
-REDIS_FLAGS = (
-    "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
-    "--maxmemory-policy", "noeviction", "--loglevel", "warning",
-)  # fmt: skip
+REDIS_FLAGS = ("--appendonly", "yes", "--appendfsync", "everysec")
 
 #: The workers' flags, the same for both sides.
 WORKER_FLAGS = (
@@ -78,29 +72,16 @@ def running(
             process.stdout.close()
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @contextmanager
 def redis_server(directory: Path) -> Iterator[int]:
     """A Redis of our own with an append-only file in `directory`; gives its port."""
-    port = _free_port()
-    command = [str(find_server()), "--port", str(port), "--dir", str(directory), *REDIS_FLAGS]
-    with running(command, name="redis", stdout=subprocess.DEVNULL):
-        client = redis.Redis(port=port, retry=None)
-
-        def answers() -> bool:
-            try:
-                return bool(client.ping())
-            except redis.ConnectionError:
-                return False
-
-        wait_for(answers, "redis answers", 10)
-        client.close()
+    port = free_port()
+    server = start_redis(directory, port, *REDIS_FLAGS)
+    try:
         yield port
+    finally:
+        server.terminate()
+        server.wait(20)
 
 
 @contextmanager

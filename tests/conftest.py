@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import signal
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import redis
+
+from joelclaw_tasks.testing.server import free_port, start_redis
 
 # A shell starts what it runs in the background with SIGINT ignored, and children inherit that: then the tests
 # of Ctrl-C could not interrupt anything.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nothing listens on right now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def wait_until(predicate: Callable[[], object], description: str, timeout_s: float = 10.0) -> None:
@@ -33,30 +25,6 @@ def wait_until(predicate: Callable[[], object], description: str, timeout_s: flo
         if time.monotonic() > deadline:
             pytest.fail(f"not within {timeout_s} s: {description}")
         time.sleep(0.005)
-
-
-def start_redis(directory: Path, port: int, *extra: str) -> subprocess.Popen[bytes]:
-    """A redis-server as our child on loopback, ready when this returns."""
-    from joelclaw_tasks.fleet.redis_server import find_server
-
-    process = subprocess.Popen(
-        [
-            str(find_server()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory),
-            "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", *extra,
-        ],
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    client = redis.Redis(port=port, retry=None)
-
-    def answers() -> bool:
-        try:
-            return bool(client.ping())
-        except redis.ConnectionError:
-            return False
-
-    wait_until(answers, f"redis-server on port {port} answers")
-    client.close()
-    return process
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -42,11 +43,12 @@ def start_redis(directory: Path, port: int, *flags: str) -> subprocess.Popen[byt
     server = subprocess.Popen(
         [str(find_server()), "--port", str(port), "--dir", str(directory), *_FLAGS, *flags],
         stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for us: what we run may still need it
         preexec_fn=tether(),  # noqa: PLW1509  # it calls the kernel only
     )
     deadline = time.monotonic() + _READY_WITHIN_S
     with contextlib.closing(redis.Redis(port=port, retry=Retry(NoBackoff(), 0))) as client:
-        while not _answers(client):
+        while not _answers(client, directory):
             if server.poll() is not None or time.monotonic() > deadline:
                 server.kill()
                 server.wait()
@@ -55,9 +57,10 @@ def start_redis(directory: Path, port: int, *flags: str) -> subprocess.Popen[byt
     return server
 
 
-def _answers(client: redis.Redis) -> bool:
+def _answers(client: Any, directory: Path) -> bool:  # redis-py types every reply as str | bytes | None
     try:
-        return bool(client.ping())
+        # Another program's server may have taken the port meanwhile.
+        return Path(client.config_get("dir")["dir"]) == directory.resolve()
     except redis.ConnectionError:
         return False
 
