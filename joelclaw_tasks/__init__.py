@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from joelclaw_tasks.emit import emit, emit_many
     from joelclaw_tasks.errors import BatchFailed
     from joelclaw_tasks.fleet.app import app
+    from joelclaw_tasks.steering.queue import Queue
 
 __version__ = "0.1.0"
 
@@ -25,11 +26,12 @@ _HOMES = {
     "cancelled": "joelclaw_tasks.broker.cancelling",
     "install": "joelclaw_tasks.broker.install",
     "BatchFailed": "joelclaw_tasks.errors",
+    "Queue": "joelclaw_tasks.steering.queue",
     "emit": "joelclaw_tasks.emit",
     "emit_many": "joelclaw_tasks.emit",
     "Event": "joelclaw_tasks.core.event",
 }
-__all__ = ["BatchFailed", "Event", "app", "cancelled", "emit", "emit_many", "install"]
+__all__ = ["BatchFailed", "Event", "Queue", "app", "cancelled", "emit", "emit_many", "install"]
 
 
 def __getattr__(name: str) -> Any:

@@ -125,7 +125,7 @@ class Failure:
             return cls(CoreUnreachable.code, message, fix, ExitCode.UNREACHABLE)
         if isinstance(error, JoelclawError):
             faults = getattr(error, "faults", None)
-            details = {"faults": list(faults)} if faults else None
+            details = {"faults": list(faults)} if faults else getattr(error, "details", None)
             return cls(error.code, without_passwords(str(error)), error.fix, ExitCode.FAILED, details)
         if isinstance(error, KeyboardInterrupt):
             fix = "Run the command again; nothing is left half done."

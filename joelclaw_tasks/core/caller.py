@@ -58,6 +58,10 @@ class Caller:
                 raise reply
         return replies
 
+    def ask(self, call: Callable[[], Any]) -> Any:
+        """The answer of a call that reads. Raises CoreUnreachable."""
+        return self._ask(call)
+
     @staticmethod
     def _ask(call: Callable[[], Any]) -> Any:
         try:
