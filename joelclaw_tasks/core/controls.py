@@ -60,8 +60,9 @@ class Controls(Caller, ABC):
     ) -> int:
         """Set how many jobs may pass each gate at once (None: any number); answers how many changed.
 
-        What the actor `registry` sets is the base, and what it does not name any more goes; what others set
-        is over it for `ttl_ms`, or until undone. Raises InvalidGate and HeldByPerson; then none is set.
+        What code sets (actor `registry` or `registry:<app>`) is the base, and what it does not name any more
+        goes; what others set is over it for `ttl_ms`, or until undone. Raises InvalidGate and HeldByPerson;
+        then none is set.
         """
         for gate, most in limits.items():
             if not LIMIT_GATE.fullmatch(gate):
@@ -87,7 +88,7 @@ class Controls(Caller, ABC):
     def _set_bounds(
         self, verb: str, pairs: Sequence[str | int], actor: str, reason: str, ttl_ms: int | None
     ) -> int:
-        if not pairs and actor != "registry":
+        if not pairs and not actor.startswith("registry"):
             return 0
         args = [*self._head(), actor, text(reason), _ttl(ttl_ms), *pairs]
         word, changed, control = self._call(verb, args)

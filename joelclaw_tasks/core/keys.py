@@ -22,7 +22,7 @@ KEYS: dict[str, str] = {
     "rates": "rates",  # hash: gate -> "<limit> <period_ms> <burst>"
     "tat": "tat:%s",  # string of a rate gate: when its next job is expected (GCRA); goes by itself
     "turns": "turns:%s",  # string of a share: "<served_at> <jobs left of its turn>"; goes by itself
-    "registered": "registered:%s",  # set of limit or rate: gates to which the registry has given one
+    "registered": "registered:%s",  # set of "<limit|rate>|<actor>": gates to which code has given one
     "timers": "timers",  # zset: kind|name -> due_at
     "seen_at": "seen_at",  # string: when timers were last looked at
     "leases": "leases:%s",  # zset of a holder: job id -> claimed_at

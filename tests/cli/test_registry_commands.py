@@ -72,7 +72,7 @@ def test_show_answers_one_event_in_full(joelclaw_offline: JoelclawProcess) -> No
     assert handler["concurrency"] == [
         {"limit": 4, "key": None, "weight": 1}, {"limit": 1, "key": "data.name", "weight": 1},
     ]  # fmt: skip
-    assert handler["retries"] == {"max": 5, "base_s": 1, "cap_s": 60}
+    assert handler["retries"] == {"max": 5, "base_s": 1, "cap_s": 60, "retry_on": []}
     assert "joelclaw emit greeting/sent -d <data>" in piped.next_commands
 
 

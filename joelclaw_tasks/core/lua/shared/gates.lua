@@ -15,6 +15,13 @@ local function setting_of(settings, gate)
   return found[1] or found[2]
 end
 
+-- When the next job of a rate is expected. Kept a little longer than it says anything, for the clock of a
+-- caller may be behind.
+local function expect_at(gate, tat)
+  redis.call("SET", tat_key(gate), tat, "PX", math.ceil(tat - now_ms) + 10000)
+  return tat
+end
+
 -- The bucket of a rate: when its next job is expected (TAT), the time between two jobs, and its burst; nil
 -- without a rate. GCRA in the form of virtual scheduling: ITU-T I.371 (2004), annex A. A TAT is never more
 -- than a full burst ahead: neither a clock that went back nor a new rate shuts the gate for longer.
@@ -23,7 +30,8 @@ local function bucket_of(gate)
   if not rate then return nil end
   local limit, period_ms, burst = string.match(rate, "^(%d+) (%d+) (%d+)$")
   local interval_ms = period_ms / limit
-  local tat = math.min(tonumber(redis.call("GET", tat_key(gate)) or 0), now_ms + burst * interval_ms)
+  local tat, latest = tonumber(redis.call("GET", tat_key(gate)) or 0), now_ms + burst * interval_ms
+  if tat > latest then tat = expect_at(gate, latest) end
   return math.max(tat, now_ms), interval_ms, tonumber(burst)
 end
 
@@ -105,10 +113,7 @@ local function take_gates(gates, id, now_ms)
       for place = 2, weight do redis.call("ZADD", running_key(gate), now_ms, id .. "\t" .. place) end
     elseif string.sub(gate, 1, 5) == "rate:" then
       local tat, interval_ms = bucket_of(gate)
-      if tat then -- kept a little longer than it says anything, for the clock of a caller may be behind
-        tat = tat + interval_ms
-        redis.call("SET", tat_key(gate), tat, "PX", math.ceil(tat - now_ms) + 10000)
-      end
+      if tat then expect_at(gate, tat + interval_ms) end
     end
   end
 end
