@@ -44,10 +44,8 @@ def status(
     from joelclaw_tasks.telemetry.control_history import control_history
 
     store = open_store()
-    snapshot = store.snapshot()
-    now_at = snapshot["taken_at_ms"]
-    span = span_of(hours, since, now_at)
-    active = [_from_pause(each) for each in snapshot["pauses"]]
+    span = span_of(hours, since, store.now_ms())
+    active = [_in_force(act) for act in store.controls()]
     progress().say("reading the history")
     told = control_history(
         store.history.read(since_at=span.since_at, acts=True, newest_first=True), limit=limit
@@ -62,15 +60,15 @@ def status(
     return Outcome({"control": result}, (*resume, DEPTH), _view(result))
 
 
-def _from_pause(pause: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "verb": "pause",
-        "target": pause["gate"],
-        "actor": pause.get("actor"),
-        "reason": pause.get("reason"),
-        "at": pause.get("paused_at"),
-        "until": pause.get("expires_at"),
-    }
+def _in_force(act: Mapping[str, Any]) -> dict[str, Any]:
+    """A control as it is shown: `value` and `base` of a pause are its record and nothing, so they go."""
+    named = ("id", "verb", "target", "actor", "reason", "at", "until", "where", "value", "base", "previous")
+    shown = {name: act[name] for name in named if name in act}
+    shown["until"] = act.get("until")
+    if act["verb"] == "pause":
+        shown.pop("value", None)
+        shown.pop("base", None)
+    return shown
 
 
 def _view(result: Mapping[str, Any]) -> Callable[[Console], None]:
@@ -93,8 +91,11 @@ def _view(result: Mapping[str, Any]) -> Callable[[Console], None]:
 def _active(console: Console, each: Mapping[str, Any], now_at: int) -> None:
     left_ms = max(0, (each["until"] or 0) - now_at)
     ends = f"for another {duration(left_ms)}" if each["until"] else "until it is lifted"
-    begun = f"for {duration(max(0, now_at - (each['at'] or now_at)))} now"
-    console.print(line(text(f"  {each['verb']}"), text(each["target"], "yellow")))
+    begun = f"for {duration(max(0, now_at - each['at']))} now"
+    value = [text(f"= {each['value']}")] if each.get("value") else []
+    console.print(
+        line(text(f"  {each['verb']}"), text(each["target"], "yellow"), *value, text(each["id"], "dim"))
+    )
     console.print(text(f"      by {each['actor'] or '-'}, {begun}, {ends}", "dim"))
     if each["reason"]:
         console.print(text(f"      {each['reason']}"))

@@ -30,29 +30,28 @@ _MARGIN = 16
 @command
 def timeline(job_id: Annotated[str, typer.Argument(help="The id of a job.")]) -> Outcome:
     """Every move of one job: who made it, how long it waited and ran, and what for."""
+    from joelclaw_tasks.core.explain import Explainer
     from joelclaw_tasks.core.states import Verb
     from joelclaw_tasks.errors import UnknownJob
     from joelclaw_tasks.telemetry.timeline import timeline as tell
 
     store = open_store()
     progress().say("reading the history")
+    explained = Explainer(store).job(job_id)
+    job_id = explained["id"]  # another one when the call was merged into it
     try:
         job = store.inspect(job_id)
     except UnknownJob:
         job = None
     moves = list(store.history.read(job=job_id))
-    if job is None and not moves:
-        raise UnknownJob(f"no job has the id {job_id!r}, and the stream has no move of one")
-    controls = list(store.history.read(acts=True, verbs=[Verb.PAUSE, Verb.RESUME]))
-    extent = store.history.extent()
-    known = job or {}
-    told = tell(moves, controls, job, store.view.now_ms())
+    acts = list(store.history.read(acts=True, verbs=[Verb.PAUSE]))
     result = {
         "id": job_id,
-        "family": known.get("family") or (moves[-1].family if moves else None),
-        "handler": known.get("handler") or (moves[-1].text("handler") if moves else None),
-        "stream_first_at": extent.first_at,
-        **told,
+        "family": explained["family"],
+        "handler": explained["handler"],
+        "merged_from": explained.get("asked_for"),
+        "stream_first_at": store.history.extent().first_at,
+        **tell(moves, explained["timeline"], acts, job, explained["asked_at"]),
     }
     actions = [NextAction(inspect_command(job_id), "everything known of it now")] if job else []
     return Outcome(result, (*actions, STATS), _view(result))
@@ -64,6 +63,8 @@ def _view(result: Mapping[str, Any]) -> Callable[[Console], None]:
         console.print(line(text(result["id"], "bold"), text(state, _STYLES.get(state, ""))))
         names = [name for name in (result["family"], result["handler"]) if name]
         console.print(text(" → ".join(names), "dim"))
+        if result["merged_from"]:
+            console.print(text(f"{result['merged_from']} was merged into it", "yellow"))
         if not result["complete"]:
             console.print(text(_lost(result), "yellow"))
         moves = result["moves"]
@@ -102,11 +103,22 @@ def _move(console: Console, move: Mapping[str, Any], began_at: int) -> None:
         return
     bar = f"{'':>{_MARGIN}}│ "
     console.print(text(f"{bar}{duration(gap['ms'])} {gap['spent']}{' so far' if gap['open'] else ''}"))
-    for pause in gap.get("paused", ()):
-        why = f"{pause['actor']}: {pause['reason']}" if pause["reason"] else pause["actor"]
-        console.print(text(f"{bar}  {duration(pause['ms'])} behind {pause['gate']} ({why})", "yellow"))
-    if gap.get("parked"):
+    for part in gap.get("parts", ()):
+        console.print(
+            text(f"{bar}  {duration(part['ms'])} {_place(part)}", "yellow" if "gate" in part else "dim")
+        )
+    told = {part.get("gate") for part in gap.get("parts", ())}
+    if gap.get("parked") and gap["parked"]["gate"] not in told:
         console.print(text(f"{bar}  its lane is parked at {gap['parked']['gate']}", "yellow"))
+
+
+def _place(part: Mapping[str, Any]) -> str:
+    """Where a part of a wait was spent, and behind whom."""
+    ahead = ", ".join(f"{count:,} {name}" for name, count in part.get("behind", {}).items())
+    if "gate" not in part:
+        return "in the queue" + (f", while {ahead} went first" if ahead else "")
+    why = " (" + ": ".join(filter(None, (part["actor"], part["reason"]))) + ")" if part.get("actor") else ""
+    return f"behind {part['gate']}{why}" + (f", while {ahead} passed it" if ahead else "")
 
 
 def _details(move: Mapping[str, Any]) -> str:

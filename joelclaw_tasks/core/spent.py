@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import islice, pairwise, zip_longest
 from typing import Any
 
 from joelclaw_tasks.core.gate_times import GateTimes, gate_names
@@ -99,7 +99,7 @@ def summed(spans: Sequence[Span]) -> list[dict[str, Any]]:
 def _stays(moves: Sequence[Entry], until_at: int) -> Iterator[tuple[Span, Entry, Entry | None]]:
     """How long it was in each state: the move that led there, and the one that ended it (None: none yet)."""
     moved = [entry for entry in moves if entry.to_state]
-    for entry, after in zip(moved, [*moved[1:], None], strict=True):
+    for entry, after in zip_longest(moved, moved[1:]):
         what = _DOES.get(State(entry.to_state))
         ends_at = after.at if after else until_at
         if what is not None:

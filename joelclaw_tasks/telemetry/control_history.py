@@ -10,10 +10,10 @@ from joelclaw_tasks.core.history import Entry
 from joelclaw_tasks.core.states import Verb
 
 #: Verbs that take an earlier act back.
-_LIFTS = {Verb.RESUME, "undo", "unshed"}
+_LIFTS = {Verb.RESUME, Verb.UNDO, Verb.UNSHED}
 #: Fields of an act that are shown as they are, and what they are called here.
 _NAMES = {
-    "control": "id", "actor": "actor", "reason": "reason", "of": "of", "limit": "value", "was": "was",
+    "control": "id", "actor": "actor", "reason": "reason", "of": "of", "limit": "value", "rate": "value", "was": "was",
     "rejected": "rejected",
 }  # fmt: skip
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -28,27 +27,19 @@ _NAMES = (
 _NUMBERS = {"due_at", "wait_ms", "run_ms", "attempt", "kills", "priority"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Pause:
-    """A stretch in which a gate was shut; `until_at` is None while it still is."""
-
-    gate: str
-    actor: str
-    reason: str
-    since_at: int
-    until_at: int | None
-
-
 def timeline(
-    moves: Sequence[Entry], controls: Iterable[Entry], job: Mapping[str, Any] | None, now_at: int
+    moves: Sequence[Entry],
+    spans: Sequence[Mapping[str, Any]],
+    acts: Sequence[Entry],
+    job: Mapping[str, Any] | None,
+    now_at: int,
 ) -> dict[str, Any]:
-    """The moves of one job, the oldest first, with a gap after each.
+    """The moves of one job, the oldest first, with the gap behind each.
 
-    `controls` are the pauses and resumes of the same time, `job` what `inspect` knows of it now (None:
-    nothing any more), `now_at` the epoch millisecond at which the last gap ends. `complete` is False when
-    the stream has lost the job's first moves.
+    `spans` are where its time went, as `explain` tells it; `acts` the pauses of the same time, for who
+    and why; `job` what `inspect` knows of it now (None: nothing any more); `now_at` the epoch millisecond
+    at which the last gap ends. `complete` is False when the stream has lost the job's first moves.
     """
-    pauses = _pauses(controls, {gate for move in moves for gate in _pause_gates(move)})
     steps = []
     state = ""
     for move, after in zip_longest(moves, moves[1:]):
@@ -60,8 +51,8 @@ def timeline(
             if value not in {"", None}:
                 step[name] = value
         if after is not None or state not in FINAL:
-            step["gap"] = _gap(state, move.at, now_at if after is None else after.at, pauses)
-            step["gap"]["open"] = after is None
+            until_at = now_at if after is None else after.at
+            step["gap"] = _gap(state, move.at, until_at, spans, acts) | {"open": after is None}
         steps.append(step)
     if steps and job is not None and job.get("gate") and steps[-1].get("gap"):
         steps[-1]["gap"]["parked"] = {"gate": job["gate"], "since_at": job.get("parked_at")}
@@ -74,22 +65,28 @@ def timeline(
     }
 
 
-def _gap(state: str, since_at: int, until_at: int, pauses: Sequence[_Pause]) -> dict[str, Any]:
-    """What the time between two moves was spent on, and the pauses that held the job meanwhile."""
+def _gap(
+    state: str, since_at: int, until_at: int, spans: Sequence[Mapping[str, Any]], acts: Sequence[Entry]
+) -> dict[str, Any]:
+    """What the time between two moves was spent on; of a wait, at which gates and behind whom."""
     spent = _SPENT.get(State(state)) if state in set(State) else None
     gap: dict[str, Any] = {"ms": max(0, until_at - since_at), "state": state or None, "spent": spent or state}
     if state == State.AVAILABLE:
-        gap["paused"] = [
-            {
-                "gate": pause.gate,
-                "actor": pause.actor,
-                "reason": pause.reason,
-                "ms": min(until_at, pause.until_at or until_at) - max(since_at, pause.since_at),
-            }
-            for pause in pauses
-            if pause.since_at < until_at and (pause.until_at is None or pause.until_at > since_at)
+        gap["parts"] = [
+            _part(span, acts)
+            for span in spans
+            if since_at <= span["from_at"] < until_at and span["until_at"] <= until_at and span["ms"] > 0
         ]
     return gap
+
+
+def _part(span: Mapping[str, Any], acts: Sequence[Entry]) -> dict[str, Any]:
+    """One stretch of a wait, and for a paused gate by whom and why."""
+    part = {name: span[name] for name in ("what", "gate", "ms", "behind") if name in span}
+    pauses = [act for act in acts if act.text("gate") == span.get("gate") and act.at <= span["from_at"]]
+    if pauses:
+        part["actor"], part["reason"] = pauses[-1].actor, pauses[-1].text("reason")
+    return part
 
 
 def _totals(steps: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -100,29 +97,3 @@ def _totals(steps: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         if gap and gap["state"]:
             totals[gap["state"]] = totals.get(gap["state"], 0) + gap["ms"]
     return totals
-
-
-def _pause_gates(move: Entry) -> set[str]:
-    """The names under which a job can be paused."""
-    of = {"family": move.family, "handler": move.text("handler"), "queue": move.text("queue")}
-    return {f"pause:{kind}/{name}" for kind, name in of.items() if name}
-
-
-def _pauses(controls: Iterable[Entry], gates: set[str]) -> list[_Pause]:
-    """When these gates were shut. `controls`: the oldest first."""
-    shut: dict[str, Entry] = {}
-    pauses = []
-    for act in controls:
-        gate = act.text("gate")
-        if gate not in gates or act.verb not in {Verb.PAUSE, Verb.RESUME}:
-            continue
-        begun = shut.pop(gate, None)
-        if begun is not None:
-            pauses.append(_pause(begun, act.at))
-        if act.verb == Verb.PAUSE:
-            shut[gate] = act
-    return pauses + [_pause(begun, None) for begun in shut.values()]
-
-
-def _pause(begun: Entry, until_at: int | None) -> _Pause:
-    return _Pause(begun.text("gate"), begun.actor, begun.text("reason"), begun.at, until_at)

@@ -37,6 +37,29 @@ def test_a_pause_is_in_force_with_who_why_and_until_when(joelclaw: JoelclawProce
     assert "for another 9 min" in screen
 
 
+def test_a_limit_is_in_force_with_its_value_and_what_was_before(
+    joelclaw: JoelclawProcess, store: Store
+) -> None:
+    store.limit({"limit:nas": 5}, actor="registry", reason="the registry says so")
+    store.limit({"limit:nas": 2}, actor="joel@cli", reason="it is slow", ttl_ms=600_000)
+
+    control = joelclaw("queue", "control", "status").result["control"]
+
+    [active] = control["active"]
+    assert (active["verb"], active["target"], active["value"], active["base"]) == (
+        "limit",
+        "limit:nas",
+        "2",
+        "5",
+    )
+    assert [(event["actor"], event["value"]) for event in control["recent_events"]] == [
+        ("joel@cli", "2"),
+        ("registry", "5"),
+    ]
+    screen = joelclaw.on_terminal("queue", "control", "status").screen
+    assert f"limit limit:nas = 2 {active['id']}" in screen
+
+
 def test_the_limit_cuts_the_list_and_not_the_counts(joelclaw: JoelclawProcess, store: Store) -> None:
     for number in range(5):
         store.pause(GATE, actor="joel@cli", reason=f"{number}")

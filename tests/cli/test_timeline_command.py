@@ -37,7 +37,6 @@ def test_a_timeline_is_readable(joelclaw: JoelclawProcess, store: Store) -> None
     assert seen.screen.startswith("mine available\nshop.tasks.add\n")
     assert "admit → available by joel@cli · P2" in seen.screen
     assert "behind pause:queue/default (joel@cli: the \\x1b[2J NAS is away)" in seen.screen
-    assert "its lane is parked at pause:queue/default" in seen.screen
 
 
 def test_a_job_whose_moves_were_trimmed_says_so(joelclaw: JoelclawProcess, store: Store) -> None:

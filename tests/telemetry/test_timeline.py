@@ -24,7 +24,7 @@ COMPLETE = move(7_000, "complete", "executing", "completed", wait_ms=4_000, run_
 
 
 def test_every_move_has_its_actor_its_times_and_the_gap_behind_it():
-    told = timeline([ADMIT, CLAIM, COMPLETE], [], None, NOW)
+    told = timeline([ADMIT, CLAIM, COMPLETE], [], [], None, NOW)
 
     admit, claim, complete = told["moves"]
     assert ("admit", None, "available", "joel", 1) == tuple(
@@ -34,7 +34,7 @@ def test_every_move_has_its_actor_its_times_and_the_gap_behind_it():
         "ms": 4_000,
         "state": "available",
         "spent": "waiting in its lane",
-        "paused": [],
+        "parts": [],
         "open": False,
     } == (admit["gap"])
     assert (4_000, "w", 2_000) == (claim["wait_ms"], claim["holder"], claim["gap"]["ms"])
@@ -48,33 +48,41 @@ def test_every_move_has_its_actor_its_times_and_the_gap_behind_it():
 def test_the_gap_of_a_job_that_waits_is_open_and_names_where_its_lane_is_parked():
     job = {"state": "available", "gate": "limit:resource/nas", "parked_at": 2_000}
 
-    [admit] = timeline([ADMIT], [], job, NOW)["moves"]
+    [admit] = timeline([ADMIT], [], [], job, NOW)["moves"]
 
     assert (99_000, True) == (admit["gap"]["ms"], admit["gap"]["open"])
     assert {"gate": "limit:resource/nas", "since_at": 2_000} == admit["gap"]["parked"]
 
 
-def test_pauses_are_counted_only_while_the_job_waited_and_only_its_own():
+def span(from_at, until_at, what="parked", **fields):
+    return {"what": what, "from_at": from_at, "until_at": until_at, "ms": until_at - from_at, **fields}
+
+
+def test_a_wait_is_told_in_parts_with_the_gate_and_who_shut_it_and_why():
+    gate = "pause:family/fam"
     acts = [
-        act(0, "pause", reason="early"), act(2_000, "pause", reason="again"), act(3_000, "resume"),
-        act(1_500, "pause", gate="pause:family/other"), act(3_500, "pause", gate="pause:queue/q"),
-        act(6_000, "pause"),
+        act(0, "pause", reason="early"), act(2_500, "pause", reason="again"),
+        act(500, "pause", gate="pause:family/other"), act(6_000, "pause", reason="late"),
     ]  # fmt: skip
-    moves = [ADMIT, move(5_000, "claim", "available", "executing", queue="q"), COMPLETE]
+    spans = [
+        span(1_000, 2_000, gate=gate), span(2_000, 2_500, "queued", behind={"h": 3}),
+        span(2_500, 4_000, gate=gate), span(4_000, 5_000, gate="limit:x"), span(5_000, 7_000, "running"),
+    ]  # fmt: skip
 
-    admit, claim, _ = timeline(moves, acts, None, NOW)["moves"]
+    admit, claim, _ = timeline([ADMIT, CLAIM, COMPLETE], spans, acts, None, NOW)["moves"]
 
-    assert [("early", 1_000), ("again", 1_000)] == [
-        (pause["reason"], pause["ms"]) for pause in admit["gap"]["paused"][:2]
-    ]
-    assert ["pause:queue/q"] == [pause["gate"] for pause in admit["gap"]["paused"][2:]]
-    assert 1_500 == admit["gap"]["paused"][2]["ms"]
-    assert "paused" not in claim["gap"]
+    assert [
+        {"what": "parked", "gate": gate, "ms": 1_000, "actor": "joel", "reason": "early"},
+        {"what": "queued", "ms": 500, "behind": {"h": 3}},
+        {"what": "parked", "gate": gate, "ms": 1_500, "actor": "joel", "reason": "again"},
+        {"what": "parked", "gate": "limit:x", "ms": 1_000},
+    ] == admit["gap"]["parts"]
+    assert "parts" not in claim["gap"]
 
 
 def test_a_job_whose_first_moves_were_trimmed_says_so():
-    assert timeline([CLAIM, COMPLETE], [], None, NOW)["complete"] is False
-    assert timeline([], [], {"state": "available"}, NOW) == {
+    assert timeline([CLAIM, COMPLETE], [], [], None, NOW)["complete"] is False
+    assert timeline([], [], [], {"state": "available"}, NOW) == {
         "state": "available", "complete": False, "moves": [], "totals": {},
     }  # fmt: skip
 
@@ -82,22 +90,22 @@ def test_a_job_whose_first_moves_were_trimmed_says_so():
 def test_a_duplicate_that_was_turned_away_moves_nothing():
     duplicate = move(2_000, "admit", "", "", reason="duplicate")
 
-    told = timeline([ADMIT, duplicate, CLAIM, COMPLETE], [], None, NOW)
+    told = timeline([ADMIT, duplicate, CLAIM, COMPLETE], [], [], None, NOW)
 
     assert ["waiting in its lane", "waiting in its lane", "running"] == [
         step["gap"]["spent"] for step in told["moves"][:3]
     ]
     assert ("duplicate", None) == (told["moves"][1]["reason"], told["moves"][1]["to"])
-    assert timeline([duplicate, CLAIM], [], None, NOW)["complete"] is False
+    assert timeline([duplicate, CLAIM], [], [], None, NOW)["complete"] is False
 
 
 def test_a_clock_that_was_moved_back_makes_no_negative_gap():
-    [admit, _] = timeline([ADMIT, move(500, "claim", "available", "executing")], [], None, 400)["moves"]
+    [admit, _] = timeline([ADMIT, move(500, "claim", "available", "executing")], [], [], None, 400)["moves"]
 
     assert 0 == admit["gap"]["ms"]
 
 
 def test_a_state_that_a_newer_release_knows_is_named_as_it_is():
-    [step] = timeline([move(1, "weave", "available", "woven")], [], None, NOW)["moves"]
+    [step] = timeline([move(1, "weave", "available", "woven")], [], [], None, NOW)["moves"]
 
     assert ("woven", "woven") == (step["gap"]["state"], step["gap"]["spent"])
