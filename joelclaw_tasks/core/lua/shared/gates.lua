@@ -15,24 +15,21 @@ local function setting_of(settings, gate)
   return found[1] or found[2]
 end
 
--- When the next job of a rate is expected. Kept a little longer than it says anything, for the clock of a
--- caller may be behind.
-local function expect_at(gate, tat)
-  redis.call("SET", tat_key(gate), tat, "PX", math.ceil(tat - now_ms) + 10000)
-  return tat
-end
-
--- The bucket of a rate: when its next job is expected (TAT), the time between two jobs, and its burst; nil
--- without a rate. GCRA in the form of virtual scheduling: ITU-T I.371 (2004), annex A. A TAT is never more
--- than a full burst ahead: neither a clock that went back nor a new rate shuts the gate for longer.
-local function bucket_of(gate)
+-- The bucket of a rate, when this many more jobs are taken from it: when the next one is expected (TAT), the
+-- time between two jobs, and its burst; nil without a rate. GCRA as virtual scheduling: ITU-T I.371 (2004),
+-- annex A. A TAT is never more than a full burst ahead: neither a clock that went back nor a new rate shuts the
+-- gate for longer. It is kept longer than it says anything, for the clock of a caller may be behind.
+local function bucket_of(gate, taken)
   local rate = setting_of(rates_key, gate)
   if not rate then return nil end
   local limit, period_ms, burst = string.match(rate, "^(%d+) (%d+) (%d+)$")
   local interval_ms = period_ms / limit
-  local tat, latest = tonumber(redis.call("GET", tat_key(gate)) or 0), now_ms + burst * interval_ms
-  if tat > latest then tat = expect_at(gate, latest) end
-  return math.max(tat, now_ms), interval_ms, tonumber(burst)
+  local known, latest = tonumber(redis.call("GET", tat_key(gate)) or 0), now_ms + burst * interval_ms
+  local tat = math.max(math.min(known, latest), now_ms) + taken * interval_ms
+  if taken > 0 or known > latest then
+    redis.call("SET", tat_key(gate), tat, "PX", math.ceil(tat - now_ms) + 10000)
+  end
+  return tat, interval_ms, tonumber(burst)
 end
 
 -- How many more places a gate has now: none or fewer when it is shut, math.huge when nothing limits it; and
@@ -52,28 +49,11 @@ local function room(gate)
   elseif kind == "pause:" then
     return redis.call("HEXISTS", pauses_key, gate) == 1 and 0 or math.huge, math.huge
   elseif string.sub(gate, 1, 5) == "rate:" then
-    local tat, interval_ms, burst = bucket_of(gate)
+    local tat, interval_ms, burst = bucket_of(gate, 0)
     if not tat then return math.huge, math.huge end
     return math.floor((now_ms - tat) / interval_ms + burst + 1e-9), burst -- a token is whole but for rounding
   end
   return 0, 0 -- a kind that only a newer release knows: its jobs wait for that release's workers
-end
-
--- Whether a lane of a better rank waits at a gate for more places than this one needs: were it overtaken
--- whenever there is a place too few for it, it would never start. One that needs more than all of them holds
--- up nobody.
-local function heavier_waits(gate, weight, most, lane)
-  local low, high = "[" .. gate .. "\t", "(" .. gate .. "\n"
-  for _, spot in ipairs(redis.call("ZRANGEBYLEX", parked_gates_key, low, high)) do
-    local line, queue = string.match(spot, "^([^\n]*)\n(.*)$")
-    local _, other = parse_line(line)
-    if queue == lane.queue and other > weight and other <= most then
-      local head = redis.call("ZRANGE", parked_key(spot), 0, 0, "WITHSCORES")
-      local rank = lane.rank or redis.call("ZRANGE", lane_key(lane.name), 0, 0, "WITHSCORES")[2]
-      if tonumber(head[2]) < tonumber(rank) then return true end
-    end
-  end
-  return false
 end
 
 -- The line of the first shut gate of a lane, or nil. Pauses come first: they open for all lanes at once, so a
@@ -92,9 +72,15 @@ local function first_shut_gate(lane)
     local places, most = room(gate)
     if string.sub(gate, 1, 5) == "rate:" then
       rate = rate or places < weight and line or nil
-    elseif places < weight or (most < math.huge and heavier_waits(gate, weight, most, lane)) then
+    elseif places < weight then
       limit = line
       break
+    elseif most < math.huge then
+--@include heavier_waits
+      if heavier_waits(gate, weight, most, lane) then
+        limit = line
+        break
+      end
     end
   end
   if pause or (rate and not limit) then
@@ -112,8 +98,7 @@ local function take_gates(gates, id, now_ms)
       redis.call("ZADD", running_key(gate), now_ms, id)
       for place = 2, weight do redis.call("ZADD", running_key(gate), now_ms, id .. "\t" .. place) end
     elseif string.sub(gate, 1, 5) == "rate:" then
-      local tat, interval_ms = bucket_of(gate)
-      if tat then expect_at(gate, tat + interval_ms) end
+      bucket_of(gate, 1)
     end
   end
 end

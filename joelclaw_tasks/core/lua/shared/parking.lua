@@ -69,7 +69,7 @@ end
 
 -- Sets the timer of a rate for when it lets one more job pass than the `given` that may pass now.
 local function await_token(gate, given)
-  local tat, interval_ms, burst = bucket_of(gate)
+  local tat, interval_ms, burst = bucket_of(gate, 0)
   if not tat then return end
   local due_at = math.max(math.ceil(tat + (given + 1 - burst) * interval_ms), now_ms + 1)
   redis.call("ZADD", timers_key, "LT", due_at, "rate|" .. gate)

@@ -1,5 +1,5 @@
 -- unpark_by_weight: brings lanes of several weights back, best rank first. One that does not fit holds back
--- those of a worse rank, as it does in `heavier_waits`.
+-- those of a worse rank, as `heavier_waits` says.
 local function unpark_by_weight(spots, queue, most, left)
   local moved = 0
   while moved < most do
