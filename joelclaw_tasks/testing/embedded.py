@@ -138,7 +138,8 @@ class Fleet(Record):
     def _runs(self) -> Sequence[Run]:
         if self._last_runs is not None:
             return self._last_runs
-        data = {job.job_id: one.data for one in self.emitted() for job in one.receipt.jobs}
+        # A job that others were debounced into runs with the data of the last.
+        data = {job.into or job.job_id: one.data for one in self.emitted() for job in one.receipt.jobs}
         runs = []
         for entry in self.store.history.read():
             retried = entry.verb == Verb.RETRY and entry.to_state != ""

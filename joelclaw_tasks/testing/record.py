@@ -27,8 +27,9 @@ class Emitted:
 class Run:
     """One attempt of one job. `result` is known to `inline` only; `error` is `Type: text`, or empty.
 
-    `handler` is the task's name for a plain Celery task, which has no `data`. `attempt` counts from 1; a job
-    that never ran has 0. `retry_in_s` is how long after a failure it waits, at most, for its next attempt.
+    `handler` is the task's name for a plain Celery task, which has no `data`; a batch has that of its last
+    event. `attempt` counts from 1; a job that never ran has 0. `retry_in_s` is how long after a failure it
+    waits, at most, for its next attempt.
     """
 
     handler: str

@@ -15,7 +15,7 @@ from celery.worker import state as worker_state
 from kombu.asynchronous import get_event_loop, set_event_loop
 
 from joelclaw_tasks.broker.holder import Holder, end_holder
-from joelclaw_tasks.broker.install import install
+from joelclaw_tasks.broker.install import REQUIRED, install
 from joelclaw_tasks.broker.transport import Channel, Transport
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.settings import Settings
@@ -40,6 +40,7 @@ def borrowed(app: Celery, url: str, clock: Clock, settings: Settings) -> Iterato
     if str(app.conf.result_backend or "").startswith("redis"):
         app.conf.result_backend = url
     install(app)
+    rebound = list(_rebind(app))
     app.conf.update(
         broker_transport=_transport_on(clock, holders),
         broker_transport_options={
@@ -65,9 +66,20 @@ def borrowed(app: Celery, url: str, clock: Clock, settings: Settings) -> Iterato
             _close_backend(backend)
         _forget_connections(app)
         app._get_backend = make_backend
+        for task, attribute, value in rebound:
+            setattr(task, attribute, value)
         app.now = now
         app.conf.changes.clear()
         app.conf.changes.update(changed)
+
+
+def _rebind(app: Celery) -> Iterator[tuple[Any, str, Any]]:
+    """Tasks read some settings when they are made, which may have been before `install`. Yields what was."""
+    for task in list(app._tasks.values()):
+        for attribute, setting in task.from_config:
+            if setting in REQUIRED:
+                yield task, attribute, getattr(task, attribute)
+                setattr(task, attribute, app.conf[setting])
 
 
 def _transport_on(clock: Clock, holders: list[Holder]) -> type[Transport]:

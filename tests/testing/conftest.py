@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from joelclaw_tasks.core.spec import ConcurrencySpec, EventSpec, HandlerSpec, RetrySpec
+from joelclaw_tasks.core.spec import (
+    ConcurrencySpec,
+    DebounceSpec,
+    EventSpec,
+    HandlerSpec,
+    RateSpec,
+    RetrySpec,
+    RulesSpec,
+    WindowSpec,
+)
 from joelclaw_tasks.registry import Registry
 
 RETRIES = RetrySpec(max=2, base_s=10.0, cap_s=15.0)
@@ -35,5 +44,9 @@ def registry():
             event("test/refused", "refuse"),
             event("test/echo", "echo"),
             event("test/slow", "wait", concurrency=(ConcurrencySpec(1),)),
+            event("test/settled", "succeed", rules=RulesSpec(debounce=DebounceSpec(10_000, 60_000))),
+            event("test/first", "succeed", rules=RulesSpec(throttle=WindowSpec(3_600_000))),
+            event("test/short", "succeed", rules=RulesSpec(expires_ms=60_000)),
+            event("test/rated", "succeed", rate=(RateSpec(1, 60_000),)),
         ]
     )

@@ -145,6 +145,43 @@ def test_a_pause_that_ends_by_itself_ends_when_its_time_has_passed(fleet):
     fleet.assert_completed("test.done")
 
 
+def test_a_debounced_event_runs_once_it_has_been_quiet_for_long_enough(fleet):
+    for n in range(3):
+        fleet.emit("test/settled", {"n": n})
+        fleet.advance(9)
+    assert [] == fleet.runs()
+    fleet.advance(1)
+    assert [2] == order(fleet)
+
+
+def test_a_throttled_event_is_let_through_again_after_its_window(fleet):
+    decisions = []
+    for seconds in (0, 3_500, 200):
+        fleet.advance(seconds)
+        decisions.append(fleet.emit("test/first", {}).jobs[0].decision)
+    assert ["admitted", "throttled", "admitted"] == decisions
+
+
+def test_a_job_that_has_not_started_when_it_expires_never_does(fleet):
+    fleet.store.pause("pause:family/test/short", actor="test", reason="to see", ttl_ms=120_000)
+    fleet.emit("test/short", {})
+    fleet.advance(121)
+    assert [] == [run for run in fleet.runs() if run.outcome == "completed"]
+
+
+def test_a_rate_holds_in_the_time_of_the_test(fleet):
+    for n in range(3):
+        fleet.emit("test/rated", {"n": n})
+    fleet.wait_idle()
+    assert 1 == len(fleet.runs())
+    fleet.advance(59)
+    assert 1 == len(fleet.runs())
+    fleet.advance(2)
+    assert 2 == len(fleet.runs())
+    fleet.advance()
+    assert [0, 1, 2] == order(fleet)
+
+
 def test_jobs_run_by_priority_and_else_in_the_order_of_their_arrival(registry):
     with testing.fleet(registry, concurrency=1) as fleet:
         fleet.store.pause("pause:family/test/done", actor="test", reason="to gather")
@@ -173,6 +210,16 @@ def test_a_celery_app_is_borrowed_and_given_back(shop):
         assert before == shop.conf.changes
         assert NOWHERE == shop.conf.broker_url
         assert shop.now().year == time.gmtime().tm_year
+
+
+def test_tasks_that_were_made_before_the_fleet_fail_as_they_should(shop):
+    shop.finalize()
+    assert not shop.tasks["pay"].acks_late
+    with testing.fleet(app=shop) as fleet:
+        shop.tasks["pay"].delay()
+        fleet.advance()
+        fleet.assert_discarded("pay", error="no money")
+    assert not shop.tasks["pay"].acks_late
 
 
 def test_a_job_that_failed_for_good_fails_the_test_unless_it_was_expected(registry):
