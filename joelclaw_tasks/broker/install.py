@@ -47,10 +47,19 @@ def install(app: Celery) -> Celery:
         raise SettingsError(fault, fix="Give a broker_url of the form redis://… or rediss://….")
     app.conf.update({name: value for name, (value, _) in REQUIRED.items()})
     app.conf.update(broker_transport=TRANSPORT)
+    _rebind(app)
     app.conf.setdefault("broker_connection_retry_on_startup", True)
     app.Task.Request = "joelclaw_tasks.broker.request:Request"
     setattr(app, _INSTALLED, True)
     return app
+
+
+def _rebind(app: Celery) -> None:
+    """Tasks read some of these settings once, when they are made: for some that was before now."""
+    for task in list(app._tasks.values()):
+        for attribute, setting in task.from_config:
+            if setting in REQUIRED:
+                setattr(task, attribute, REQUIRED[setting][0])
 
 
 def faults(app: Celery) -> list[str]:

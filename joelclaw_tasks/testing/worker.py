@@ -39,8 +39,8 @@ def borrowed(app: Celery, url: str, clock: Clock, settings: Settings) -> Iterato
     )  # fmt: skip
     if str(app.conf.result_backend or "").startswith("redis"):
         app.conf.result_backend = url
+    as_made = list(_settings_of_tasks(app))
     install(app)
-    rebound = list(_rebind(app))
     app.conf.update(
         broker_transport=_transport_on(clock, holders),
         broker_transport_options={
@@ -66,20 +66,19 @@ def borrowed(app: Celery, url: str, clock: Clock, settings: Settings) -> Iterato
             _close_backend(backend)
         _forget_connections(app)
         app._get_backend = make_backend
-        for task, attribute, value in rebound:
+        for task, attribute, value in as_made:
             setattr(task, attribute, value)
         app.now = now
         app.conf.changes.clear()
         app.conf.changes.update(changed)
 
 
-def _rebind(app: Celery) -> Iterator[tuple[Any, str, Any]]:
-    """Tasks read some settings when they are made, which may have been before `install`. Yields what was."""
+def _settings_of_tasks(app: Celery) -> Iterator[tuple[Any, str, Any]]:
+    """What tasks that are already made keep of the settings that `install` changes."""
     for task in list(app._tasks.values()):
         for attribute, setting in task.from_config:
             if setting in REQUIRED:
                 yield task, attribute, getattr(task, attribute)
-                setattr(task, attribute, app.conf[setting])
 
 
 def _transport_on(clock: Clock, holders: list[Holder]) -> type[Transport]:

@@ -33,6 +33,23 @@ def test_install_answers_the_app_and_satisfies_its_own_check():
     assert [] == faults(app)
 
 
+def test_tasks_that_were_made_before_install_are_acknowledged_when_they_are_done():
+    """Else a failed job would count as completed, and a killed worker's job be lost."""
+    app = Celery("plain", broker="redis://127.0.0.1:1/0", set_as_current=False)
+
+    @app.task(shared=False)
+    def task():
+        pass
+
+    app.finalize()
+    assert not task.acks_late
+
+    joelclaw_tasks.install(app)
+
+    kept = (task.acks_late, task.reject_on_worker_lost, task.acks_on_failure, task.acks_on_timeout)
+    assert (True, True, False, True) == kept
+
+
 def test_install_refuses_an_app_that_pickles():
     app = Celery("plain", set_as_current=False, task_serializer="pickle")
     app.conf.task_serializer = "pickle"
