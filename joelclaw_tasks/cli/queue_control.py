@@ -107,7 +107,7 @@ def _history(console: Console, events: Sequence[Mapping[str, Any]], now_at: int)
         value = f" = {event['value']}" if "value" in event else ""
         listing.add_row(
             text(f"{duration(max(0, now_at - event['at']))} ago", "dim"),
-            text(event["verb"] if event["outcome"] != "rejected" else "refused", _STYLES[event["outcome"]]),
+            text(" ".join(filter(None, (event["verb"], event.get("of")))), _STYLES[event["outcome"]]),
             text(event["target"] + value),
             text(event.get("actor", "-")),
             text(event.get("reason", "-")),

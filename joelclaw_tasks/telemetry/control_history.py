@@ -13,8 +13,8 @@ from joelclaw_tasks.core.states import Verb
 _LIFTS = {Verb.RESUME, Verb.UNDO, Verb.UNSHED}
 #: Fields of an act that are shown as they are, and what they are called here.
 _NAMES = {
-    "control": "id", "actor": "actor", "reason": "reason", "of": "of", "limit": "value", "rate": "value", "was": "was",
-    "rejected": "rejected",
+    "control": "id", "actor": "actor", "reason": "reason", "of": "of", "limit": "value", "rate": "value",
+    "was": "was",
 }  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def control_history(acts: Iterable[Entry], *, limit: int) -> dict[str, Any]:
 
 
 def _outcome(act: Entry) -> str:
-    if act.text("rejected"):
+    if act.verb == "refuse":
         return "rejected"
     if act.actor == "expiry":
         return "expired"

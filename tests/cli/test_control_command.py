@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.errors import HeldByPerson
 from tests.cli.conftest import JoelclawProcess
 
 GATE = "pause:queue/default"
@@ -58,6 +61,19 @@ def test_a_limit_is_in_force_with_its_value_and_what_was_before(
     ]
     screen = joelclaw.on_terminal("queue", "control", "status").screen
     assert f"limit limit:nas = 2 {active['id']}" in screen
+
+
+def test_what_the_observer_was_refused_is_told(joelclaw: JoelclawProcess, store: Store) -> None:
+    store.pause(GATE, actor="joel@cli", reason="stock-taking")
+    with pytest.raises(HeldByPerson):
+        store.resume(GATE, actor="observer", reason="nothing waits")
+
+    control = joelclaw("queue", "control", "status").result["control"]
+
+    assert control["counts"]["rejected"] == 1
+    refused = control["recent_events"][0]
+    assert (refused["outcome"], refused["of"], refused["target"]) == ("rejected", "resume", GATE)
+    assert "refuse resume" in joelclaw.on_terminal("queue", "control", "status").screen
 
 
 def test_the_limit_cuts_the_list_and_not_the_counts(joelclaw: JoelclawProcess, store: Store) -> None:

@@ -192,7 +192,10 @@ def test_the_observer_may_not_change_what_a_person_has_set(core):
     words = core.store.priority(["p"], 9, 1, target="family/fam", ttl_ms=60_000, **OBSERVER)[1]
     assert [Word.HELD_BY_PERSON] == words
     assert before == core.image()
-    assert entries == core.entries()
+    assert entries == core.entries()[: len(entries)]
+    refusals = core.entries()[len(entries) :]
+    assert ["pause", "resume", "limit", "drain", "drain", "undo", "priority"] == [e["of"] for e in refusals]
+    assert [("refuse", "observer", FAM)] * 2 == [(e["verb"], e["actor"], e["target"]) for e in refusals[:2]]
 
 
 def test_the_observer_leaves_alone_a_job_that_a_person_has_steered(core):

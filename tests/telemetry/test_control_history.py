@@ -19,7 +19,7 @@ def test_no_acts_are_counted_as_none():
 def test_each_act_is_counted_by_what_came_of_it():
     acts = [
         act("pause", gate="g"), act("limit", gate="g"), act("resume", gate="g"), act("undo", target="t"),
-        act("resume", "expiry", gate="g"), act("pause", "observer", gate="g", rejected="HELD_BY_PERSON"),
+        act("resume", "expiry", gate="g"), act("refuse", "observer", of="pause", target="g"),
     ]  # fmt: skip
 
     assert {"applied": 2, "lifted": 2, "expired": 1, "rejected": 1} == (

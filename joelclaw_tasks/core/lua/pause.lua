@@ -8,7 +8,9 @@ local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local gate, ttl_ms, actor, reason = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 --@include controls
 local before = control_of("pause", gate)
-if before and is_held(actor, before.actor) then return { "HELD_BY_PERSON", "", cjson.encode(before) } end
+if is_refused("pause", before, actor, reason, now_ms) then
+  return { "HELD_BY_PERSON", "", cjson.encode(before) }
+end
 local act = new_act("pause", gate, ttl_ms, actor, reason, now_ms, { gate = gate })
 local pause_json = cjson.encode({
   gate = gate, actor = actor, reason = reason, paused_at = now_ms, expires_at = act["until"],

@@ -9,7 +9,9 @@ local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local UNDO_WITHIN_MS = 86400000
 local slack_ms, priority = tonumber(ARGV[8]), tonumber(ARGV[9])
 local before = control_of("priority", target)
-if before and before.id ~= id and is_held(actor, before.actor) then return { "", { "HELD_BY_PERSON" } } end
+if before and before.id ~= id and is_refused("priority", before, actor, reason, now_ms) then
+  return { "", { "HELD_BY_PERSON" } }
+end
 local act = begin_act("priority")
 if id == "" and ttl_ms > 0 then set_control(act, slack_ms .. "|" .. priority, "", now_ms) end
 

@@ -11,7 +11,7 @@ local id, actor, reason = ARGV[3], ARGV[4], ARGV[5]
 local act_json = redis.call("HGET", acts_key, id)
 if not act_json then return { "MISSING", "", 0, 0 } end
 local act = cjson.decode(act_json)
-if is_held(actor, act.actor) then return { "HELD_BY_PERSON", act_json, 0, 0 } end
+if is_refused("undo", act, actor, reason, now_ms) then return { "HELD_BY_PERSON", act_json, 0, 0 } end
 
 local slot = act.verb == "resume" and "pause" or act.verb
 local current = control_of(slot, act.target)

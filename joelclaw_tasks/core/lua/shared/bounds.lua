@@ -38,7 +38,7 @@ end
 local function set_bounds(verb, values, word)
   for i = 6, #ARGV, 2 do
     local control = control_of(verb, ARGV[i])
-    if control and is_held(actor, control.actor) then
+    if is_refused(verb, control, actor, reason, now_ms) then
       return { "HELD_BY_PERSON", 0, cjson.encode(control) }
     end
   end

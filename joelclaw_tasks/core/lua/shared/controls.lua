@@ -20,6 +20,15 @@ end
 
 local function keep_act(act) redis.call("HSET", acts_key, act.id, cjson.encode(act)) end
 
+-- Whether a control stands against what the observer wants; then that is in the stream too.
+local function is_refused(verb, control, actor, reason, now_ms)
+  if not control or not is_held(actor, control.actor) then return false end
+  record("refuse", now_ms, {
+    of = verb, target = control.target, control = control.id, actor = actor, reason = reason,
+  })
+  return true
+end
+
 -- A new act, in the stream before its effect; `entry` says there what it is about.
 local function new_act(verb, target, ttl_ms, actor, reason, now_ms, entry)
   local number = redis.call("HINCRBY", acts_key, "last", 1)
