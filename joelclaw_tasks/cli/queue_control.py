@@ -52,12 +52,8 @@ def status(
     )
     window = span.to_wire(told.pop("found"), store.history.extent())
     result = {"window": window, "active": active, **told}
-    resume = [
-        NextAction(resume_command(each["target"]), "let it go again")
-        for each in active[:3]
-        if each["verb"] == "pause"
-    ]
-    return Outcome({"control": result}, (*resume, DEPTH), _view(result))
+    ends = [NextAction(*_end_of(each)) for each in active[:3]]
+    return Outcome({"control": result}, (*ends, DEPTH), _view(result))
 
 
 def _in_force(act: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,6 +65,13 @@ def _in_force(act: Mapping[str, Any]) -> dict[str, Any]:
         shown.pop("value", None)
         shown.pop("base", None)
     return shown
+
+
+def _end_of(control: Mapping[str, Any]) -> tuple[str, str]:
+    """The command that ends a control, and what it does."""
+    if control["verb"] == "pause":
+        return resume_command(control["target"]), "let it go again"
+    return f"joelclaw queue undo {control['id']}", f"take this {control['verb']} back"
 
 
 def _view(result: Mapping[str, Any]) -> Callable[[Console], None]:
