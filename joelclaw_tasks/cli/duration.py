@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from joelclaw_tasks.cli.command import usage
-
-_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_TEXT = re.compile(r"(\d{1,9})([smhd]?)", re.ASCII)
-
-SHORTEST_PAUSE_MS = 60_000
-LONGEST_PAUSE_MS = 86_400_000
+from joelclaw_tasks.steering.ttl import duration_ms
 
 
 def parse_duration_ms(text: str, option: str) -> int:
@@ -18,25 +11,13 @@ def parse_duration_ms(text: str, option: str) -> int:
 
     `option` names the option in the error. Raises CommandFailed with exit code 2.
     """
-    match = _TEXT.fullmatch(text.strip().lower())
-    if match is None:
+    milliseconds = duration_ms(text)
+    if milliseconds is None:
         raise usage(
             f"{option} must be a whole number with s, m, h or d, not {text!r}",
             fix=f"Write it like `{option} 45s`, `{option} 10m`, `{option} 2h` or `{option} 1d`.",
         )
-    return int(match[1]) * _UNITS_S[match[2]] * 1_000
-
-
-def parse_ttl_ms(text: str) -> int:
-    """Milliseconds of a pause: 60 s to 24 h. Raises CommandFailed with exit code 2."""
-    code, fix = "QUEUE_CONTROL_INVALID_TTL", "Give --ttl from 60s to 1d, such as 15m; or --no-ttl."
-    match = _TEXT.fullmatch(text.strip().lower())
-    if match is None:
-        raise usage(f"--ttl must be a whole number with s, m, h or d, not {text!r}", code=code, fix=fix)
-    ttl_ms = int(match[1]) * _UNITS_S[match[2]] * 1_000
-    if not SHORTEST_PAUSE_MS <= ttl_ms <= LONGEST_PAUSE_MS:
-        raise usage(f"--ttl must be from 60 seconds to 24 hours, not {text}", code=code, fix=fix)
-    return ttl_ms
+    return milliseconds
 
 
 def duration(milliseconds: float | None) -> str:

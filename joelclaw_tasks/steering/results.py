@@ -11,7 +11,8 @@ from typing import Any
 class Control:
     """One act of steering. `until_at`: when it ends by itself (None: when it is undone).
 
-    `value` is what it put in force: a limit or a rate. `where` are the jobs that were chosen, for `shed`.
+    `value` is what it put in force: a limit or a rate. `where` are the jobs that were chosen, for `shed`;
+    `previous` is the control that it took the place of, or ended.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Control:
     where: str | None = None
     undone_at: int | None = None
     undone_by: str | None = None
+    previous: Control | None = None
 
     @classmethod
     def of(cls, act: Mapping[str, Any]) -> Control:
@@ -43,6 +45,7 @@ class Control:
             where=act.get("where"),
             undone_at=int(act["undone_at"]) if act.get("undone_at") else None,
             undone_by=act.get("undone_by"),
+            previous=cls.of(act["previous"]) if act.get("previous") else None,
         )
 
     def to_wire(self) -> dict[str, Any]:

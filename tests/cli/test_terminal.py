@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from joelclaw_tasks.cli.duration import duration, parse_duration_ms, parse_ttl_ms
+from joelclaw_tasks.cli.duration import duration, parse_duration_ms
 from joelclaw_tasks.cli.envelope import CommandFailed, ExitCode
 from joelclaw_tasks.cli.terminal import printable
 from tests.cli.conftest import JoelclawProcess
@@ -77,20 +77,6 @@ def test_durations_are_read_as_people_type_them(text: str, expected: int) -> Non
 
 @pytest.mark.parametrize("text", ["", "bogus", "1.5h", "1h30m", "-5", "+5", "5w", "٣s", "9999999999"])
 def test_a_duration_that_is_none_is_a_usage_error(text: str) -> None:
-    for parse in (lambda: parse_duration_ms(text, "--delay"), lambda: parse_ttl_ms(text)):
-        with pytest.raises(CommandFailed) as caught:
-            parse()
-        assert caught.value.exit_code == ExitCode.USAGE
-
-
-@pytest.mark.parametrize(("text", "expected"), [("60", 60_000), ("60s", 60_000), ("1d", 86_400_000)])
-def test_a_pause_lasts_from_a_minute_to_a_day(text: str, expected: int) -> None:
-    assert parse_ttl_ms(text) == expected
-
-
-@pytest.mark.parametrize("text", ["59", "0", "86401", "2d", "25h"])
-def test_a_pause_outside_a_minute_to_a_day_is_refused(text: str) -> None:
-    with pytest.raises(CommandFailed, match="60 seconds to 24 hours") as caught:
-        parse_ttl_ms(text)
-
-    assert caught.value.code == "QUEUE_CONTROL_INVALID_TTL"
+    with pytest.raises(CommandFailed) as caught:
+        parse_duration_ms(text, "--delay")
+    assert caught.value.exit_code == ExitCode.USAGE

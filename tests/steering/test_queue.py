@@ -342,7 +342,8 @@ def test_a_drain_gets_past_later_jobs_of_a_better_rank(queue):
     admit(queue, *(f"old{n}" for n in range(3)), priority=3)
     queue.pause("note")
     queue.drain("note", wait=False)
-    queue.store._now_ms = lambda now=queue.store.now_ms(): now + 5
+    later_ms = later(queue, 5)
+    queue.store._now_ms = lambda: later_ms
     admit(queue, *(f"new{n}" for n in range(50)), priority=0)
     assert {"old0", "old1", "old2"} == set(claim(queue))
 

@@ -39,9 +39,9 @@ def test_a_job_that_fulfils_every_term_is_chosen(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "family=other", "family=note queue=q", "family!=note", "family~x*", "age>10m", "age<=9m", "priority=P1",
-        "data.size>12", "data.path>1", "data.draft>0", "data.nothing>0", "data.draft=True", "data.size=1",
-        "steered_by~j*", "family=NOTE", "id=a", "state=held",
+        "family=other", "family=note queue=q", "family!=note", "family~x*", "age>10m", "age<=9m",
+        "priority=P1", "data.size>12", "data.path>1", "data.draft>0", "data.nothing>0", "data.draft=True",
+        "data.size=1",        "steered_by~j*", "family=NOTE", "id=a", "state=held",
     ],
 )  # fmt: skip
 def test_a_job_that_misses_one_term_is_not(text):
