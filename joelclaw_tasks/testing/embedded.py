@@ -19,6 +19,7 @@ from joelclaw_tasks.emit import NewEvent, Receipt, emitting_with
 from joelclaw_tasks.fleet.task import add_handler_task
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
+from joelclaw_tasks.steering.queue import Queue
 from joelclaw_tasks.testing.clock import Clock
 from joelclaw_tasks.testing.record import Outcome, Record, RecordingEmitter, Run
 from joelclaw_tasks.testing.server import redis_server
@@ -37,7 +38,7 @@ _MOST_STEPS = 10_000
 
 
 class Fleet(Record):
-    """A running worker and its Redis. `store` has the verbs of the core, `app` is the Celery app.
+    """A running worker and its Redis. `queue` is what operators have, `app` the Celery app, `store` the core.
 
     The clock stands still: what waits for it runs when the test calls `advance`.
     """
@@ -53,6 +54,7 @@ class Fleet(Record):
         self.data_dir = settings.files_dir
         self.queues = tuple(queues)
         self.store = Store.connect(settings, now_ms=clock.now_ms)
+        self.queue = Queue(self.store, settings, actor="test")
         self.emitter = _TickingEmitter(settings, registry, self.store, now_ms=clock.now_ms)
         self.emitter.record = self
         self._last_runs: list[Run] | None = None  # once its Redis is gone
