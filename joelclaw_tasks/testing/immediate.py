@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import heapq
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import NewEvent, Receipt, emitting_with
 from joelclaw_tasks.errors import PermanentFailure
 from joelclaw_tasks.fleet.task import load_target
+from joelclaw_tasks.handlers.deps import Deps
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.testing.clock import Clock
@@ -47,7 +48,8 @@ class Inline(Record):
     """A record of handlers that run as soon as their events are emitted. Not for several threads.
 
     `emit` and `joelclaw_tasks.emit` check events, derive ids and know duplicates as in production. Delayed
-    events and retries wait for `advance`. Pauses, limits and other controls do not apply: `fleet` has them.
+    events and retries wait for `advance`. Pauses, limits and other controls do not apply, and a batch is one
+    event: `fleet` has them.
     """
 
     def __init__(self, registry: Registry, data_dir: Path, clock: Clock, http: httpx.Client) -> None:
@@ -114,9 +116,11 @@ class Inline(Record):
     def _attempt(self, job: _Waiting) -> None:
         handler = self.registry.handler(job.handler)
         event = Event.from_wire(job.wire)
+        is_batch = handler.rules is not None and handler.rules.batch is not None
         job.attempt += 1
         try:
-            result = load_target(handler.target)(event, self.world)
+            function: Callable[[Any, Deps], Any] = load_target(handler.target)
+            result = function([event] if is_batch else event, self.world)
         except Exception as error:  # noqa: BLE001  # whatever a handler raises is its failure
             self._failed(job, error, handler.retries)
         else:

@@ -20,6 +20,11 @@ def follow(event, deps):
     return "followed"
 
 
+def gather(events, deps):
+    deps.notify(",".join(str(event.data["n"]) for event in events), cause="test")
+    return len(events)
+
+
 def fail(event, deps):
     raise ConnectionError("the shop is closed")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from joelclaw_tasks.core.spec import (
+    BatchSpec,
     ConcurrencySpec,
     DebounceSpec,
     EventSpec,
@@ -47,6 +48,7 @@ def registry():
             event("test/settled", "succeed", rules=RulesSpec(debounce=DebounceSpec(10_000, 60_000))),
             event("test/first", "succeed", rules=RulesSpec(throttle=WindowSpec(3_600_000))),
             event("test/short", "succeed", rules=RulesSpec(expires_ms=60_000)),
+            event("test/heap", "gather", rules=RulesSpec(batch=BatchSpec(3, 60_000))),
             event("test/rated", "succeed", rate=(RateSpec(1, 60_000),)),
         ]
     )

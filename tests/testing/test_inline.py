@@ -57,6 +57,11 @@ def test_emitted_events_run_their_handlers_in_order(run):
     assert {"number": 1} == run.assert_completed("test.done", {"number": 1}).result["seen"]
 
 
+def test_a_handler_of_batches_gets_a_list(run):
+    run.emit("test/heap", {"n": 1})
+    assert 1 == run.assert_completed("test.heap").result
+
+
 def test_the_public_emit_runs_here_and_only_here(registry):
     with testing.inline(registry) as run:
         joelclaw_tasks.emit("test/done", {"by": "the app"})
