@@ -12,6 +12,8 @@ broker_transport_options = {
     "lease_ms": _settings.lease_ms,
     "max_kills": _settings.max_kills,
     "transitions_max": _settings.transitions_max,
+    "dead_keep_ms": _settings.dead_keep_days * 86_400_000,
+    "dead_max": _settings.dead_max,
     "slack_ms": _settings.slack_ms,
     "socket_timeout": 10,
     "socket_connect_timeout": 5,

@@ -49,6 +49,8 @@ class Settings:
     max_kills: int = 3
     keep_finished_ms: int = 86_400_000  # how long a finished event job is remembered as a duplicate
     transitions_max: int = 100_000
+    dead_keep_days: int = 30  # how long a job stays in the dead letter, 0: without bound
+    dead_max: int = 100_000  # jobs in the dead letter, the oldest go first; 0: without bound
     ingress_host: str = "127.0.0.1"
     ingress_port: int = 0  # 0: a free port
     # Count webhooks by X-Forwarded-For when they come over a tunnel or proxy on this machine.

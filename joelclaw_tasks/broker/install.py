@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from celery import Celery, signals
 
+from joelclaw_tasks.broker.tracer import TracerSlot
 from joelclaw_tasks.errors import SettingsError
 
 TRANSPORT = "joelclaw_tasks.broker.transport:Transport"
@@ -50,6 +51,7 @@ def install(app: Celery) -> Celery:
     _rebind(app)
     app.conf.setdefault("broker_connection_retry_on_startup", True)
     app.Task.Request = "joelclaw_tasks.broker.request:Request"
+    app.Task.__trace__ = TracerSlot()
     setattr(app, _INSTALLED, True)
     return app
 

@@ -20,6 +20,7 @@ from typing import Any
 import redis
 from kombu.log import get_logger
 
+from joelclaw_tasks.broker.caretaker import Caretaker
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import JoelclawError
 
@@ -42,6 +43,7 @@ class LeaseKeeper(threading.Thread):
         self._store = store
         self._client = client
         self._on_asked = on_asked
+        self._caretaker = Caretaker(store)
         self._missing: set[str] = set()
         self._record: dict[str, Any] = {}
         self._serving: dict[str, Any] = {}
@@ -72,7 +74,7 @@ class LeaseKeeper(threading.Thread):
                     self._introduce()
                 if time.monotonic() >= self._renew_at:
                     self._renew()
-                self._expire_the_dead()
+                self._caretaker.look(soon=self._expire_the_dead())
                 self._on_asked(self.holder, self._store.asked(self.holder))
                 self._sleep(DETECT_INTERVAL_S)
                 delay_s = 0.1
@@ -99,7 +101,8 @@ class LeaseKeeper(threading.Thread):
         self._renew_at = time.monotonic() + self._store.lease_ms / 3000  # before `tell` may ask for another
         self._store.renew(self.holder, self._record | self._serving)
 
-    def _expire_the_dead(self) -> None:
+    def _expire_the_dead(self) -> bool:
+        """Whether jobs were taken back."""
         known = {
             holder: record["client_id"]
             for holder, record in self._store.holders().items()
@@ -108,16 +111,18 @@ class LeaseKeeper(threading.Thread):
         known.pop(self.holder, None)
         if not known:
             self._missing = set()
-            return
+            return False
         alive = {
             int(entry["id"]) for entry in self._client.client_list(client_id=[str(n) for n in known.values()])
         }
         missing = {holder for holder, client_id in known.items() if client_id not in alive}
         # Twice in a row: a live process whose connection was cut introduces itself again at once.
         dead = missing & self._missing
-        if dead and self._store.expire(sorted(dead), reason="its process is gone"):
+        taken = self._store.expire(sorted(dead), reason="its process is gone")
+        if taken:
             logger.warning("leases: took back the jobs of %d dead worker(s)", len(dead))
         self._missing = missing - dead
+        return taken > 0
 
     def _sleep(self, seconds: float) -> None:
         """Sleep, but wake at once when the server closes our connection: then reconnect."""

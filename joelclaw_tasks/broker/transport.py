@@ -56,6 +56,8 @@ class Channel(stock.Channel):
     lease_ms = 15_000
     max_kills = 3
     transitions_max = 100_000
+    dead_keep_ms = 30 * 86_400_000
+    dead_max = 100_000
     slack_ms = (0, 60_000, 300_000, 900_000)
     max_message_bytes = 16 * 1024 * 1024
 
@@ -65,6 +67,8 @@ class Channel(stock.Channel):
         "lease_ms",
         "max_kills",
         "transitions_max",
+        "dead_keep_ms",
+        "dead_max",
         "slack_ms",
         "max_message_bytes",
     )
@@ -129,6 +133,8 @@ class Channel(stock.Channel):
             lease_ms=self.lease_ms,
             max_kills=self.max_kills,
             transitions_max=self.transitions_max,
+            dead_keep_ms=self.dead_keep_ms,
+            dead_max=self.dead_max,
         )
 
     # -- consumer -----------------------------------------------------------------------------

@@ -63,12 +63,16 @@ class Store(Controls):
         lease_ms: int = 15_000,
         max_kills: int = 3,
         transitions_max: int = 100_000,
+        dead_keep_ms: int = 30 * 86_400_000,
+        dead_max: int = 100_000,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
         super().__init__(client, keys)
         self.lease_ms = lease_ms
         self.max_kills = max_kills
         self.transitions_max = transitions_max
+        self.dead_keep_ms = dead_keep_ms
+        self.dead_max = dead_max
         self._now_ms = now_ms
         self.view = View(client, keys)
         self.dead = DeadLetter(client, keys, self.now_ms)
@@ -91,6 +95,8 @@ class Store(Controls):
             lease_ms=settings.lease_ms,
             max_kills=settings.max_kills,
             transitions_max=settings.transitions_max,
+            dead_keep_ms=settings.dead_keep_days * 86_400_000,
+            dead_max=settings.dead_max,
             **options,
         )
 
@@ -187,9 +193,7 @@ class Store(Controls):
         if isinstance(failure, str):
             failure = Failure.without_exception("Discarded", failure)
         parts = (failure.error, failure.signature, failure.place, failure.traceback)
-        return read_word(
-            self._call("discard", [*self._head(), tag, *(text(part, 10_000) for part in parts)])
-        )
+        return read_word(self._call("discard", [*self._head(), tag, *(text(part, 10_000) for part in parts)]))
 
     def cancel(self, ids: Sequence[str], *, actor: str, reason: str) -> list[Word]:
         """Waiting -> cancelled; what runs is asked to stop, and ends as cancelled.
@@ -212,13 +216,14 @@ class Store(Controls):
         args = [*self._head(), actor, text(reason), "" if until_ms is None else until_ms, *ids]
         return read_words(self._call("purge", args)) if ids else []
 
-    def trim_dead(self, keep_ms: int, most: int, at_once: int = 1_000) -> int:
-        """`purge` what is in the dead letter for longer than `keep_ms`, and the oldest of more than `most`.
+    def trim_dead(self, at_once: int = 500) -> int:
+        """`purge` what is dead for longer than `dead_keep_ms`, and the oldest of more than `dead_max`.
 
         0 means no bound. Takes at most `at_once` for each of the two reasons; answers how many went.
         """
         purged = 0
-        for ids, until_ms, reason in self._ask(lambda: self.dead.overdue(keep_ms, most, at_once)):
+        overdue = self._ask(lambda: self.dead.overdue(self.dead_keep_ms, self.dead_max, at_once))
+        for ids, until_ms, reason in overdue:
             words = self.purge(ids, actor="retention", reason=reason, until_ms=until_ms)
             purged += words.count(Word.PURGED)
         return purged

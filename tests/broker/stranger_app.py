@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 
 import redis
@@ -97,6 +98,26 @@ def work(self: Task, key, seconds):
 @task()
 def fail(text):
     raise ValueError(text)
+
+
+@task()
+def parse(text):
+    """Fails on a poison payload, always."""
+    return json.loads(text)["order"]
+
+
+@task(autoretry_for=(OSError,), max_retries=1, retry_backoff=0.01)
+def fetch(port):
+    """Fails while what it depends on is away."""
+    with socket.create_connection(("127.0.0.1", port), timeout=1):
+        return port
+
+
+@task()
+def bill(order, switch):
+    """Has a bug that is fixed when the switch is on."""
+    prices = {} if not effects().exists(switch) else {order: 7}
+    effects().rpush(switch + ":billed", prices[order])
 
 
 class OddError(Exception):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
+from pathlib import Path
 
-from workers import Site
+import pytest
+from billiard.exceptions import WorkerLostError
+from workers import POOLS, Site
 
-from tests.conftest import wait_until
+from tests.cli.conftest import JoelclawProcess
+from tests.conftest import free_port, wait_until
 
 
 def dead_of(site: Site, name: str, *args) -> dict:
@@ -101,3 +106,102 @@ def test_a_revived_job_that_had_expired_runs(site: Site):
     wait_until(lambda: site.client.pttl(where + ":late") == -2, "it has expired")
     site.store.revive([result.id], actor="t", reason="")
     wait_until(lambda: ["ran"] == site.effects(where), "it ran")
+
+
+def test_the_dead_letter_shows_three_failures_and_the_fixed_one_is_drained(own: Site, tmp_path):
+    joelclaw = JoelclawProcess(tmp_path, own.url)
+    switch = f"switch-{uuid.uuid4()}"
+    for _ in range(2):
+        own.start("threads")
+    for n in range(3):
+        own.parse.delay(f"{{poison {n}")
+        own.fetch.delay(free_port())
+    billed = [own.bill.delay(n, switch).id for n in range(12)]
+    wait_until(lambda: own.store.dead.count() == 18, "all have failed for good", 30)
+
+    groups = {one["place"].partition(":")[2]: one for one in joelclaw("dead", "list").result["groups"]}
+    assert {"parse": 3, "fetch": 3, "bill": 12} == {name: one["count"] for name, one in groups.items()}
+    signature = groups["bill"]["signature"]
+    assert signature.startswith("KeyError-")
+
+    own.client.set(switch, "fixed")
+    sample = joelclaw("dead", "revive", "--signature", signature, "--sample", "1").result
+    assert (1, 11) == (sample["revived"], sample["left"])
+    own.wait_gone(sample["ids"][0])
+    assert ["7"] == own.effects(switch + ":billed")
+    rest = joelclaw("dead", "revive", "--signature", signature, "--rate", "100/s").result
+    assert (11, 0) == (rest["revived"], rest["left"])
+    for job_id in billed:
+        own.wait_gone(job_id)
+
+    assert 12 == len(own.effects(switch + ":billed"))
+    left = {one["signature"]: one for one in joelclaw("dead", "list").result["groups"]}
+    assert {groups[name]["signature"]: groups[name] for name in ("parse", "fetch")} == left
+
+
+@pytest.fixture
+def gone_backend(tmp_path: Path) -> Callable[[Site, str], None]:
+    """Starts a worker whose result backend goes away once it is ready."""
+
+    def start(site: Site, pool: str) -> None:
+        results = tmp_path / "results"
+        results.mkdir()
+        site.start(pool, result_backend=f"file://{results}").wait_ready()
+        results.rmdir()
+
+    return start
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_when_the_result_backend_is_away_the_job_shows_its_own_error(own: Site, gone_backend, pool: str):
+    gone_backend(own, pool)
+    result = own.fail.delay("order 17")
+    dead = own.wait_dead(result.id, 20)
+
+    assert dead["error"].startswith("ValueError: order 17 (and its result could not be stored: ")
+    assert dead["signature"].startswith("ValueError-")
+    (group,) = own.store.dead.groups()
+    assert "broker/stranger_app.py:fail" == group["place"]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_when_the_result_of_a_success_cannot_be_stored_that_is_the_error(own: Site, gone_backend, pool: str):
+    gone_backend(own, pool)
+    dead = own.wait_dead(own.add.delay(1, 2).id, 20)
+
+    # each thread makes a backend of its own, which looks at its folder first
+    assert dead["error"].partition(":")[0] in ("FileNotFoundError", "ImproperlyConfigured")
+    assert {} == own.leases()
+    where = f"k{uuid.uuid4()}"
+    own.note.delay(where, "the worker goes on")
+    wait_until(lambda: own.effects(where), "another task ran")
+
+
+def test_a_caller_hears_that_the_worker_died_under_its_job_too_often(own: Site):
+    where, errors = f"k{uuid.uuid4()}", f"k{uuid.uuid4()}"
+    first = own.start("threads")
+    result = own.dies.apply_async((where, 1), link_error=own.note.si(errors, "told"))
+    unknown = own.app.send_task("nobody.knows", (1,))
+    assert -9 == first.wait_end(30)
+    own.store.client.rpush(own.store.keys.orphans, "nobody", unknown.id)
+    own.start("threads", broker_transport_options={"max_kills": 1})
+
+    with pytest.raises(WorkerLostError, match="its worker died under it 1 times"):
+        result.get(timeout=30)
+    dead = own.wait_dead(result.id)
+    assert dead["signature"].startswith("WorkerDied-")
+    assert "1" == own.client.get(where)
+    wait_until(lambda: ["told"] == own.effects(errors), "its errback ran")
+
+
+def test_a_worker_trims_the_dead_letter_on_the_record(own: Site):
+    own.start("threads").wait_ready()
+    ids = [own.fail.delay(f"order {n}").id for n in range(4)]
+    for job_id in ids:
+        own.wait_dead(job_id)
+    own.start("threads", broker_transport_options={"dead_max": 1})
+
+    wait_until(lambda: 1 == own.store.dead.count(), "all but one were purged", 20)
+    entries = [fields for _, fields in own.client.xrange("{jc}:transitions") if fields["verb"] == "purge"]
+    assert {"retention"} == {entry["actor"] for entry in entries}
+    assert 3 == len(entries)

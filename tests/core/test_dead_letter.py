@@ -169,12 +169,13 @@ def test_what_is_too_old_is_trimmed_with_an_entry_for_each(core):
     discarded(core, "edge")
     core.clock.advance(1)
 
-    assert 1 == core.store.trim_dead(30 * DAY_MS, 100)
+    core.store.dead_max = 100
+    assert 1 == core.store.trim_dead()
 
     assert ["edge"] == core.store.dead.ids()
     (entry,) = core.entries("purge")
     assert {"job": "old", "actor": "retention", "reason": "kept for 720 h"}.items() <= entry.items()
-    assert 0 == core.store.trim_dead(30 * DAY_MS, 100)
+    assert 0 == core.store.trim_dead()
 
 
 def test_of_too_many_the_oldest_go_a_batch_at_a_time(core):
@@ -182,9 +183,8 @@ def test_of_too_many_the_oldest_go_a_batch_at_a_time(core):
         core.clock.advance(1)
         discarded(core, f"d{n}")
 
-    assert 3 == core.store.trim_dead(0, 4, at_once=3)
-    assert 2 == core.store.trim_dead(0, 4, at_once=3)
-    assert 0 == core.store.trim_dead(0, 4, at_once=3)
+    core.store.dead_keep_ms, core.store.dead_max = 0, 4
+    assert [3, 2, 0] == [core.store.trim_dead(at_once=3) for _ in range(3)]
 
     assert ["d5", "d6", "d7", "d8"] == core.store.dead.ids()
     assert {"more than 4 in the dead letter"} == {entry["reason"] for entry in core.entries("purge")}
@@ -194,7 +194,8 @@ def test_of_too_many_the_oldest_go_a_batch_at_a_time(core):
 def test_without_bounds_nothing_is_trimmed(core):
     discarded(core, "a")
     core.clock.advance(10_000 * DAY_MS)
-    assert 0 == core.store.trim_dead(0, 0)
+    core.store.dead_keep_ms, core.store.dead_max = 0, 0
+    assert 0 == core.store.trim_dead()
     assert ["a"] == core.store.dead.ids()
 
 
@@ -217,7 +218,8 @@ def test_trimming_ends_although_a_hash_was_deleted_by_hand(core):
     core.clock.advance(10)
     core.text.delete(core.key.job("gone"))
 
-    assert 1 == core.store.trim_dead(5, 0)
+    core.store.dead_keep_ms = 5
+    assert 1 == core.store.trim_dead()
     assert [] == core.store.dead.ids() == core.store.dead.overdue(5, 0, 9)
     core.text.delete(core.key.dead_jobs(failure("gone").signature))
     core.text.hdel(core.key.dead_groups, failure("gone").signature)
@@ -252,7 +254,8 @@ def test_the_dead_letter_can_be_emptied_and_revived_from_when_redis_is_full(core
     try:
         assert [Word.PURGED] == core.store.purge(["a"], actor="t", reason="")
         assert [Word.REVIVED] == core.store.revive(["b"], actor="t", reason="")
-        assert 1 == core.store.trim_dead(0, 0) + len(core.store.dead.groups())
+        core.clock.advance(31 * DAY_MS)
+        assert 1 == core.store.trim_dead()
     finally:
         core.text.config_set("maxmemory", "0")
 
