@@ -67,7 +67,7 @@ class Audit:
     def run(self) -> Findings:
         """Check everything."""
         try:
-            self._store._ask(self._run)
+            self._store.ask(self._run)
         finally:
             self._client.close()
         return self._found
@@ -134,6 +134,7 @@ class Audit:
             if not wrong:
                 break
             time.sleep(_BETWEEN_LOOKS_S)
+            counts.look_again(wrong)
             again = counts.compare()
             wrong = (
                 None

@@ -34,6 +34,13 @@ class CountCheck:
         fields = self._read(ids)
         self._noted.update({job_id: values for job_id, values in zip(ids, fields, strict=True) if values})
 
+    def look_again(self, wrong: Mapping[str, int]) -> None:
+        """Read the jobs of these families again: a priority may change without a move."""
+        families = {tuple(name.rsplit("|", 2)[0].split("\n")) for name in wrong}
+        ids = [job_id for job_id, values in self._noted.items() if values[:2] in families]
+        for start in range(0, len(ids), _STEP):
+            self.note(ids[start : start + _STEP])
+
     def compare(self) -> dict[str, int] | None:
         """By field of `counts`, how much it is off; None when more moved than the stream could hold."""
         until, counts = self._counts()

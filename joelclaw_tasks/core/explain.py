@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 from joelclaw_tasks.core.forecast import Estimate, forecast
 from joelclaw_tasks.core.gate_facts import GateFacts, gate_facts
-from joelclaw_tasks.core.gate_times import ACTS, GateTimes
 from joelclaw_tasks.core.history import Entry
-from joelclaw_tasks.core.pace import Pace, measure
+from joelclaw_tasks.core.moment import Moment
 from joelclaw_tasks.core.rank import PRIORITIES
-from joelclaw_tasks.core.snapshot import Snapshot, take_snapshot
 from joelclaw_tasks.core.spent import summed, time_spent
 from joelclaw_tasks.core.states import State
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.core.workers import Worker
 from joelclaw_tasks.errors import UnknownJob
 
 #: Lanes that are looked at for a family, and for the place of a job in its queue.
@@ -38,14 +35,28 @@ class Explainer:
         self._store = store
         self._client: Any = store.client  # redis-py types every reply as str | bytes | None
         self._keys = store.keys
+        self._moment = Moment(store)
+
+    def knows(self, name: str) -> str | None:
+        """Whether this is a `job` or a `family` that the core knows now; None for neither."""
+        found: str | None = self._store.ask(lambda: self._knows(name))
+        return found
+
+    def _knows(self, name: str) -> str | None:
+        if self._client.exists(self._keys.job(name), self._keys.alias(name)):
+            return "job"
+        families = {
+            field.partition(b"\n")[2].rsplit(b"|", 2)[0] for field in self._client.hkeys(self._keys.counts)
+        }
+        return "family" if name.encode() in families else None
 
     def job(self, job_id: str) -> dict[str, Any]:
         """Everything that answers why, when and where for one job. Raises UnknownJob, CoreUnreachable."""
-        return dict(self._store._ask(lambda: self._job(job_id)))
+        return dict(self._store.ask(lambda: self._job(job_id)))
 
     def family(self, family: str) -> dict[str, Any]:
         """What waits of a family, gate by gate, and the answer for its next job. Raises UnknownJob."""
-        return dict(self._store._ask(lambda: self._family(family)))
+        return dict(self._store.ask(lambda: self._family(family)))
 
     # -- one job ------------------------------------------------------------------------------
 
@@ -73,7 +84,7 @@ class Explainer:
             "rank": job.get("rank"),
             "waiting_on": None,
             "estimated_start": None,
-            "asked_at": self._now,
+            "asked_at": self._moment.now,
         }
         if state is State.AVAILABLE:
             answer |= self._available(job)
@@ -84,7 +95,7 @@ class Explainer:
         elif job.get("error"):
             answer["error"] = job["error"]
         history = self._store.history
-        spans = time_spent(history, moves, job.get("gates", ()), self._gate_times, self._now)
+        spans = time_spent(history, moves, job.get("gates", ()), self._moment.gate_times, self._moment.now)
         answer["spent"] = summed([span for span in spans if span.what != "dead"])
         answer["timeline"] = [span.to_wire() for span in spans[-100:]]
         return answer
@@ -99,14 +110,14 @@ class Explainer:
         place, jobs, head, rank = pipe.execute()
         if place is None:
             return {}  # it has just started
-        gate = self._shut_gates([lane])[0]
+        gate = self._moment.shut_gates([lane])[0]
         facts = gate_facts(self._client, self._keys, gate) if gate else None
-        ahead, lanes_ahead = self._ahead(queue, lane, rank, place)
+        ahead, lanes_ahead = self._moment.ahead(queue, lane, rank, place)
         parked, parked_at = self._client.hmget(self._keys.lane_meta(lane), "parked", "parked_at")
         since = int(parked_at) if gate and parked == gate.encode() else None
         return {
             "waiting_since": job.get("available_at"),
-            "waited_ms": self._now - job.get("available_at", self._now),
+            "waited_ms": self._moment.now - job.get("available_at", self._moment.now),
             "position": {
                 "in_lane": place + 1,
                 "lane_jobs": jobs,
@@ -119,50 +130,84 @@ class Explainer:
                 "of_its_lane": place,
                 "first_of_its_lane": head[0].decode() if place and head else None,
             },
-            "workers": self._workers_of(queue),
+            "workers": self._moment.workers_of(queue),
             "estimated_start": self._estimate(lane, place, ahead, facts).to_wire(),
         }
 
     def _waits_for_clock(self, job: dict[str, Any], state: State) -> dict[str, Any]:
-        due_at = job.get("due_at")
-        shed = job.get("held_for") == "shed"
-        opens = "somebody lets it go (unshed)" if shed else _CLOCKS[state]
-        slots = self._workers_of(job["queue"])["slots"]
-        basis = (
-            "its time, if a worker is free then"
-            if slots
-            else f"no worker serves the queue {job['queue']} now"
-        )
-        at = due_at if slots and not shed else None
+        workers = self._moment.workers_of(job["queue"])
+        at: int | None = job.get("due_at")
+        more: dict[str, Any] = {}
+        gate, kind, opens = "clock", state.value, _CLOCKS[state]
+        if job.get("held_for") == "shed":
+            gate, kind, opens, at = (
+                "shed",
+                "shed",
+                "somebody brings it back, or the time of the shedding is over",
+                None,
+            )
+            act = json.loads(self._client.hget(self._keys.acts, job.get("held_by", "")) or b"{}")
+            at = act.get("until")
+            more = {"actor": act.get("actor"), "reason": act.get("reason")}
+        elif job.get("gathered"):
+            kind, opens = "batch", "it is full, or its time is over"
+            more = {"gathered": int(job["gathered"])}
+        elif job.get("gathers"):
+            kind, opens = "debounce", "no newer call of its key came for a while, or its longest wait is over"
+        basis = "its time, if a worker is free then"
+        if not workers["slots"]:
+            basis = f"no worker serves the queue {job['queue']} now"
+        elif at is None:
+            basis = f"not before {opens}"
+        since = job.get("held_at") or job.get("admitted_at")
         return {
+            "waiting_since": since,
+            "waited_ms": self._moment.now - int(since or self._moment.now),
             "waiting_on": {
-                "gate": "shed" if shed else "clock",
-                "kind": state.value,
-                "since": job.get("admitted_at"),
+                "gate": gate,
+                "kind": kind,
+                "since": None if since is None else int(since),
                 "opens_when": opens,
-                "opens_at": due_at,
+                "opens_at": at,
+                **more,
             },
-            "workers": self._workers_of(job["queue"]),
-            "estimated_start": Estimate(at, basis).to_wire(),
+            "workers": workers,
+            "estimated_start": Estimate(at if workers["slots"] else None, basis).to_wire(),
         }
 
     def _executing(self, job: dict[str, Any]) -> dict[str, Any]:
         holder = job.get("holder", "")
-        worker = next((one for one in self._snapshot.workers if one.holder == holder), None)
+        worker = next((one for one in self._moment.snapshot.workers if one.holder == holder), None)
         lease_until = self._client.zscore(self._keys.timers, f"lease|{holder}")
-        typical = self._pace.typical_ms(job.get("handler") or job["family"])
+        typical = self._moment.pace.typical_ms(job.get("handler") or job["family"])
         return {
             "running": {
                 "holder": holder,
                 "host": worker.host if worker else None,
                 "pid": worker.pid if worker else None,
                 "since": job.get("claimed_at"),
-                "ran_ms": self._now - job.get("claimed_at", self._now),
+                "ran_ms": self._moment.now - job.get("claimed_at", self._moment.now),
                 "lease_until": None if lease_until is None else int(lease_until),
                 "attempt": job.get("claims"),
                 "typical_run_ms": None if typical is None else {"p50": typical[0], "p95": typical[1]},
             }
         }
+
+    def _estimate(self, lane: str, place: int, ahead: int, facts: GateFacts | None) -> Estimate:
+        estimate = forecast(self._moment.snapshot, self._moment.pace, lane, place, ahead)
+        if (
+            estimate.at is None
+            and facts is not None
+            and self._moment.workers_of(self._queue_of(lane))["slots"]
+        ):
+            if facts.opens_at is not None:
+                return Estimate(facts.opens_at, f"{facts.gate} opens then; {estimate.basis}")
+            return Estimate(None, f"not before {facts.opens_when}; {estimate.basis}")
+        return estimate
+
+    def _queue_of(self, lane: str) -> str:
+        position = self._moment.snapshot.lanes.get(lane)
+        return self._moment.snapshot.world.lanes[position].queue if position is not None else ""
 
     # -- a family -----------------------------------------------------------------------------
 
@@ -172,7 +217,7 @@ class Explainer:
         if entry is None:
             raise UnknownJob(f"no job and no family of waiting or past jobs is named {family!r}")
         lanes = self._lanes_of(family)
-        shut = self._shut_gates([name for name, _, _ in lanes])
+        shut = self._moment.shut_gates([name for name, _, _ in lanes])
         by_gate: dict[str, dict[str, int]] = defaultdict(Counter)
         for (_, jobs, _), gate in zip(lanes, shut, strict=True):
             by_gate[gate]["jobs"] += jobs
@@ -223,71 +268,6 @@ class Explainer:
         _, _, name = min((bool(gate), rank, name) for (name, _, rank), gate in zip(lanes, shut, strict=True))
         head = self._client.zrange(self._keys.lane(name), 0, 0)
         return head[0].decode() if head else None
-
-    # -- what several answers need -------------------------------------------------------------
-
-    @cached_property
-    def _now(self) -> int:
-        return int(self._look([])[0])
-
-    @cached_property
-    def _pace(self) -> Pace:
-        return measure(self._store.history)
-
-    @cached_property
-    def _snapshot(self) -> Snapshot:
-        return take_snapshot(self._client, self._keys, self._pace, self._now)
-
-    def _look(self, lanes: Sequence[str]) -> list[bytes]:
-        return list(self._store._call("explain", [self._store._head()[0], *lanes], repeatable=True))
-
-    def _shut_gates(self, lanes: Sequence[str]) -> list[str]:
-        shut: list[str] = []
-        for start in range(0, len(lanes), _STEP):
-            shut += [gate.decode() for gate in self._look(lanes[start : start + _STEP])[1:]]
-        return shut
-
-    @cached_property
-    def _gate_times(self) -> GateTimes:
-        limits = {gate.decode(): int(most) for gate, most in self._client.hgetall(self._keys.limits).items()}
-        rates = {}
-        for gate, rate in self._client.hgetall(self._keys.rates).items():
-            limit, period_ms, burst = map(int, rate.split(b" "))
-            rates[gate.decode()] = (period_ms / limit, float(burst))
-        return GateTimes(self._store.history.read(verbs=ACTS, acts=True), limits, rates)
-
-    def _ahead(self, queue: str, lane: str, rank: float, place: int) -> tuple[int, int]:
-        """Jobs of ready lanes that start before the one at this place, and how many other lanes have them."""
-        pipe = self._client.pipeline(transaction=False)
-        pipe.zrangebyscore(self._keys.ready(queue), "-inf", f"({rank!r}", 0, _MOST_LANES)
-        names = [name.decode() for name in pipe.execute()[0] if name.decode() != lane]
-        ahead = place
-        for start in range(0, len(names), _STEP):
-            for name in names[start : start + _STEP]:
-                pipe.zcount(self._keys.lane(name), "-inf", f"({rank!r}")
-            ahead += sum(pipe.execute())
-        return ahead, len(names)
-
-    def _workers_of(self, queue: str) -> dict[str, Any]:
-        serving: list[Worker] = [worker for worker in self._snapshot.workers if worker.serves(queue)]
-        return {
-            "count": len(serving),
-            "slots": sum(worker.slots for worker in serving),
-            "busy": sum(len(worker.running) for worker in serving),
-            "holders": [worker.to_wire() for worker in serving[:20]],
-        }
-
-    def _estimate(self, lane: str, place: int, ahead: int, facts: GateFacts | None) -> Estimate:
-        estimate = forecast(self._snapshot, self._pace, lane, place, ahead)
-        if estimate.at is None and facts is not None and self._workers_of(self._queue_of(lane))["slots"]:
-            if facts.opens_at is not None:
-                return Estimate(facts.opens_at, f"{facts.gate} opens then; {estimate.basis}")
-            return Estimate(None, f"not before {facts.opens_when}; {estimate.basis}")
-        return estimate
-
-    def _queue_of(self, lane: str) -> str:
-        position = self._snapshot.lanes.get(lane)
-        return self._snapshot.world.lanes[position].queue if position is not None else ""
 
 
 def _remembered(job_id: str, moves: Sequence[Entry]) -> dict[str, Any]:

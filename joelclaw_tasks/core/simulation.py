@@ -87,6 +87,7 @@ class Simulation:
             act(*arguments)
             self._dispatch()
         self.played.ended_ms = self._now
+        self.played.is_stuck = bool(self._first) and not self._events
         if not self._first:
             self.played.drained_ms = self._now
         for position, jobs in enumerate(self._jobs):

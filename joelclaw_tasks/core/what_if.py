@@ -35,7 +35,7 @@ class WhatIf:
     def __init__(self, store: Store) -> None:
         self._pace: Pace = measure(store.history)
         now_ms = int(store._call("explain", [store._head()[0]], repeatable=True)[0])
-        self._snapshot: Snapshot = store._ask(
+        self._snapshot: Snapshot = store.ask(
             lambda: take_snapshot(store.client, store.keys, self._pace, now_ms)
         )
 
@@ -107,6 +107,7 @@ class WhatIf:
                 "drained_at": None,
                 "drained_ms": None,
                 "left": dict(left),
+                "is_stuck": all(run.is_stuck for run in runs),
                 "looked_ahead_ms": round(looked_ms),
             }
         middle = fmean(times)

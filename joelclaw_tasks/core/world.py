@@ -78,8 +78,8 @@ class Played:
     """What came of one run. Times are milliseconds from the snapshot.
 
     `drained_ms`: when the last job that waited or ran at the start was done; None when some are left over.
-    `waits` by family: how long each job waited until it started. `left` by family: jobs of
-    the start that never did. `target_ms`: when the job asked for started.
+    `is_stuck`: nothing would ever happen any more. `waits` by family: how long each job waited until it
+    started. `left` by family: jobs of the start that never did. `target_ms`: when the job asked for started.
     """
 
     drained_ms: float | None = None
@@ -87,6 +87,7 @@ class Played:
     left: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     target_ms: float | None = None
     ended_ms: float = 0.0
+    is_stuck: bool = False
 
 
 def with_gates(world: World, changes: Mapping[str, Mapping[str, float | None] | None]) -> World:

@@ -30,6 +30,7 @@ local function debounce(name, known_id, rules)
     call.due_ms, id = due_ms, job.id
     word = admit(job, call)
     hold(id, rules)
+    redis.call("HSET", job_key(id), "gathers", "debounce")
   end
   redis.call("SET", rule_key(name), id, "PX", due_ms - now_ms + 60000)
   return word

@@ -4,7 +4,8 @@
 -- with a successor: next (its spec, JSON) next_payload; when discarded: error signature
 -- traceback discarded_at, and refused when it could never run; when finished: finished_at.
 -- Of few jobs: rules, what they hold by core/rules.py (JSON); cancel_asked_at; and of a batch that
--- gathers: gathered, how many elements so far, and not_before, the time of its latest element.
+-- gathers: gathered, how many elements so far, and not_before, the time of its latest element; of one that
+-- a debounce holds back: gathers.
 --@include record
 local function read_job(id)
   local state, queue, family, handler, lane, gates, priority, slack_ms, rank, keep_ms, claims, kills,
