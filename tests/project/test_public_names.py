@@ -1,4 +1,4 @@
-"""The names that the package offers, as its users import them: in a process that has imported nothing else."""
+"""The names that the package offers, as its users import them, in a process that imported nothing else."""
 
 from __future__ import annotations
 
