@@ -19,8 +19,8 @@ from joelclaw_tasks.testing.server import free_port, start_redis
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: The server's flags, the same for both sides: the durability that the fleet itself runs with.
-REDIS_FLAGS = ("--appendonly", "yes", "--appendfsync", "everysec")
+#: The server's flags, the same for both sides: those that the fleet itself runs with.
+REDIS_FLAGS = ("--appendonly", "yes", "--appendfsync", "everysec", "--hash-max-ziplist-value", "8192")
 
 #: The workers' flags, the same for both sides.
 WORKER_FLAGS = (

@@ -163,6 +163,8 @@ def _config(directory: Path, port: int, password: str) -> str:
         "appendfsync everysec",
         'save ""',
         "maxmemory-policy noeviction",
+        # A queued job is one hash with its message in it: kept compact, it takes half the memory.
+        "hash-max-ziplist-value 8192",
         *(f'rename-command {command} ""' for command in _DISABLED_COMMANDS),
     ]
     return "\n".join(lines) + "\n"

@@ -98,13 +98,14 @@ def test_it_answers_only_who_knows_the_password_and_only_on_loopback(drive):
     url = (fleet.home / "url").read_text()
     with redis.Redis.from_url(url, decode_responses=True) as client:
         assert client.ping()
-        names = ("bind", "maxmemory-policy", "appendonly", "appendfsync", "save")
+        names = ("bind", "maxmemory-policy", "appendonly", "appendfsync", "save", "hash-max-ziplist-value")
         assert {name: client.config_get(name)[name] for name in names} == {
             "bind": "127.0.0.1",
             "maxmemory-policy": "noeviction",
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
+            "hash-max-ziplist-value": "8192",
         }
         for command in ("MODULE LIST", "DEBUG JMAP", "REPLICAOF NO ONE"):
             with pytest.raises(redis.ResponseError, match="unknown command"):

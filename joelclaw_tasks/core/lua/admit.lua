@@ -38,11 +38,12 @@ end
 local function admit(job, call)
   local rank = now_ms + tonumber(job.slack_ms) + passed_ms
   if passed_ms > 0 then passed_ms = passed_ms + 0.001 end -- the next job of this call comes after it
-  redis.call("HSET", job_key(job.id), "state", "available", "rank", rank, "available_at", now_ms,
-    "queue", job.queue, "family", job.family, "handler", job.handler,
+  -- The message comes first: in a compact hash, what comes before a field that changes is not moved.
+  redis.call("HSET", job_key(job.id), "payload", call.payload, "state", "available", "rank", rank,
+    "available_at", now_ms, "queue", job.queue, "family", job.family, "handler", job.handler,
     "lane", job.lane, "gates", job.gates, "priority", job.priority, "slack_ms", job.slack_ms,
     "keep_ms", job.keep_ms, "claims", 0, "kills", 0, "retries", job.retries, "trace", job.trace,
-    "admitted_at", now_ms, "payload", call.payload)
+    "admitted_at", now_ms)
   local entry = { actor = call.actor, priority = job.priority }
   if call.refusal ~= "" then
     if not call.is_revivable then redis.call("HSET", job_key(job.id), "refused", 1) end

@@ -17,8 +17,8 @@ end
 
 -- The bucket of a rate, when this many more jobs are taken from it: when the next one is expected (TAT), the
 -- time between two jobs, and its burst; nil without a rate. GCRA as virtual scheduling: ITU-T I.371 (2004),
--- annex A. A TAT is never more than a full burst ahead: neither a clock that went back nor a new rate shuts the
--- gate for longer. It is kept longer than it says anything, for the clock of a caller may be behind.
+-- annex A. A TAT is never more than a full burst ahead: neither a clock that went back nor a new rate shuts
+-- the gate for longer. It is kept longer than it says anything, for the clock of a caller may be behind.
 local function bucket_of(gate, taken)
   local rate = setting_of(rates_key, gate)
   if not rate then return nil end
