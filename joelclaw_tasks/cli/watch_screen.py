@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from joelclaw_tasks.cli.duration import duration
@@ -33,7 +34,7 @@ def draw(state: WatchState, width: int, height: int, now_ms: int) -> list[Text]:
     if state.picture is None:
         body = []
     elif state.detail is not None:
-        body = _detail(state, state.detail)
+        body = _detail(state, state.detail, width)
     else:
         body = _body(state, room, width)
     body = body[: max(0, room)]
@@ -161,7 +162,7 @@ def _failure(job: Mapping[str, Any], now_at: int) -> Text:
     return text(f"  {ago:>8}  {_cut(job['family'], 20):<20}  {_last_line(job['error'])}", "red")
 
 
-def _detail(state: WatchState, detail: Mapping[str, Any]) -> list[Text]:
+def _detail(state: WatchState, detail: Mapping[str, Any], width: int) -> list[Text]:
     """One family: its states, what holds it, its next jobs and its failures."""
     picture, name = state.picture or {}, detail["family"]
     family = next((each for each in picture["families"] if each["family"] == name), None)
@@ -171,7 +172,7 @@ def _detail(state: WatchState, detail: Mapping[str, Any]) -> list[Text]:
         levels = [f"{n:,} {level}" for level, n in family["by_priority"].items() if n]
         waiting = f"; waiting: {', '.join(levels)}" if levels else ""
         lines.append(text((", ".join(states) or "nothing of it is queued or runs") + waiting))
-    lines += [text(""), *_why(detail)]
+    lines += [text(""), *_why(detail, width)]
     if detail["jobs"]:
         lines += [text(""), text("  next jobs", "dim")]
     for job in detail["jobs"]:
@@ -187,7 +188,7 @@ def _detail(state: WatchState, detail: Mapping[str, Any]) -> list[Text]:
     return lines
 
 
-def _why(detail: Mapping[str, Any]) -> list[Text]:
+def _why(detail: Mapping[str, Any], width: int) -> list[Text]:
     """What the waiting jobs of a family wait for, and when the next one starts."""
     lines = []
     for gate in detail["by_gate"]:
@@ -205,7 +206,8 @@ def _why(detail: Mapping[str, Any]) -> list[Text]:
     start = (detail["next"] or {}).get("estimated_start") or {}
     if start.get("at") is not None:
         wait_ms = max(0, start["at"] - _asked_at(detail))
-        lines.append(text(f"the next one starts in about {_age(wait_ms)}: {start['basis']}", "dim"))
+        lines.append(text(f"the next one starts in about {_age(wait_ms)}"))
+        lines += [text(f"    {part}", "dim") for part in wrap(str(start["basis"]), max(20, width - 6))]
     return lines or [text("nothing of it waits in a lane", "dim")]
 
 

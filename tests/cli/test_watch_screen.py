@@ -169,7 +169,7 @@ def test_the_detail_says_what_holds_the_family_and_when_its_next_job_starts() ->
         "jobs": [{"id": "j1", "priority": "P1", "age_ms": 900, "gate": "limit:x"}],
     }  # fmt: skip
 
-    assert drawn(state)[4:16] == [
+    assert drawn(state)[4:17] == [
         "a",
         "12 available; waiting: 12 P2",
         "",
@@ -179,7 +179,8 @@ def test_the_detail_says_what_holds_the_family_and_when_its_next_job_starts() ->
         "    opens when its time is over (in 1m)",
         "    shut by joel: why",
         "2 jobs may start as soon as a worker is free",
-        "the next one starts in about 5.0s: 7 runs",
+        "the next one starts in about 5.0s",
+        "    7 runs",
         "",
         "  next jobs",
     ]
