@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -57,7 +57,13 @@ def limits_of(registry: Registry) -> dict[str, int | None]:
     limits: dict[str, int | None] = {
         f"limit:resource/{name}": limit for name, limit in registry.resources.items()
     }
-    for handler in registry.handlers.values():
+    return limits | limits_of_handlers(registry.handlers.values())
+
+
+def limits_of_handlers(handlers: Iterable[HandlerSpec]) -> dict[str, int | None]:
+    """Every limit that handlers set, without those of resources."""
+    limits: dict[str, int | None] = {}
+    for handler in handlers:
         names = _names("limit", handler.name, handler.concurrency)
         for gate, one in zip(names, handler.concurrency, strict=True):
             limits[gate] = one.limit
@@ -66,9 +72,14 @@ def limits_of(registry: Registry) -> dict[str, int | None]:
 
 def rates_of(registry: Registry) -> dict[str, Rate | None]:
     """Every rate that the registry sets, by gate."""
+    return rates_of_handlers(registry.handlers.values())
+
+
+def rates_of_handlers(handlers: Iterable[HandlerSpec]) -> dict[str, Rate | None]:
+    """Every rate that handlers set, by gate."""
     return {
         gate: Rate(one.limit, one.period_ms, one.burst)
-        for handler in registry.handlers.values()
+        for handler in handlers
         for gate, one in zip(_names("rate", handler.name, handler.rate), handler.rate, strict=True)
     }
 

@@ -10,7 +10,9 @@ JoelclawError
 ├── HandlerError           what a handler may raise on purpose
 │   ├── FetchFailed        a server did not give what was asked for; worth a retry
 │   ├── PermanentFailure   retrying cannot help: to the dead letter at once
-│   └── BatchFailed        some elements of a batch failed; the others are done
+│   ├── BatchFailed        some elements of a batch failed; the others are done
+│   └── ElementFailed      one of them, for a reason given as text
+├── InvalidControls        the `jc` of a Celery task or call cannot be meant; nothing was queued
 ├── InvalidJob             a job cannot be admitted as it is; nothing was queued
 ├── InvalidGate            no gate can have this name, limit or ttl; nothing was changed
 ├── InvalidFilter          a --where cannot be read; nothing was changed
@@ -135,6 +137,19 @@ class BatchFailed(HandlerError):
     def __reduce__(self) -> tuple[type[BatchFailed], tuple[dict[int, BaseException | str]]]:
         """Exceptions are made again from their text when they leave a process; this one has more."""
         return type(self), (self.failures,)
+
+
+class ElementFailed(HandlerError):
+    """One element of a batch failed, for a reason that its handler gave as text."""
+
+    code = "HANDLER_ELEMENT_FAILED"
+
+
+class InvalidControls(JoelclawError, ValueError):
+    """The `jc` of a Celery task, or of one call of it, cannot be meant; nothing was queued."""
+
+    code = "CONTROLS_INVALID"
+    fix = "Correct the named controls; docs/controls.md shows each of them."
 
 
 class InvalidJob(JoelclawError, ValueError):

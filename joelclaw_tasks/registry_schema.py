@@ -247,6 +247,11 @@ _EVENT_MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("handlers", "batch"): BatchModel,
     ("handlers", "cancel_on"): CancelOnModel,
 }
+#: The same for the controls of one handler or task alone.
+CONTROL_MODELS: dict[tuple[str, ...], type[BaseModel]] = {
+    (): ControlsModel,
+    **{place[1:]: model for place, model in _EVENT_MODELS.items() if len(place) > 1},
+}
 
 
 def read_event(document: Any) -> tuple[EventSpec | None, list[Fault]]:

@@ -8,9 +8,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery, signals
+from celery.bootsteps import StartStopStep
 
+from joelclaw_tasks.admission import limits_of_handlers, rates_of_handlers
+from joelclaw_tasks.broker.declared import OPTION, declared_specs, prepare
+from joelclaw_tasks.broker.router import DeclaredRouter, PriorityRouter
 from joelclaw_tasks.broker.tracer import TracerSlot
-from joelclaw_tasks.errors import SettingsError
+from joelclaw_tasks.errors import InvalidControls, SettingsError
 
 TRANSPORT = "joelclaw_tasks.broker.transport:Transport"
 #: What the leases rest on: setting -> (value, why).
@@ -27,6 +31,9 @@ REQUIRED: dict[str, tuple[Any, str]] = {
     "accept_content": (["json"], "only JSON is read: a pickled message could run code"),
 }
 _INSTALLED = "_joelclaw_installed"
+#: Attribute of an app whose limits come from a registry.
+HAS_REGISTRY = "_joelclaw_has_registry"
+_ROUTERS = (DeclaredRouter, PriorityRouter)
 
 
 def install(app: Celery) -> Celery:
@@ -49,7 +56,10 @@ def install(app: Celery) -> Celery:
     app.conf.update({name: value for name, (value, _) in REQUIRED.items()})
     app.conf.update(broker_transport=TRANSPORT)
     _rebind(app)
+    if not _has_declared_router(app):
+        app.conf.task_routes = (DeclaredRouter(app, app.conf.task_routes),)
     app.conf.setdefault("broker_connection_retry_on_startup", True)
+    app.steps["consumer"].add(BeforeConsuming)
     app.Task.Request = "joelclaw_tasks.broker.request:Request"
     app.Task.__trace__ = TracerSlot()
     setattr(app, _INSTALLED, True)
@@ -75,7 +85,14 @@ def faults(app: Celery) -> list[str]:
     ]
     if app.conf.broker_transport_options.get("ack_emulation") is False:
         found.append("broker_transport_options may not turn ack_emulation off: a lease ends with an ack")
+    if not _has_declared_router(app) and any(hasattr(task, OPTION) for task in app.tasks.values()):
+        found.append("task_routes was set after install(app): the controls of its tasks (jc) would not apply")
     return found + list(_url_faults(app))
+
+
+def _has_declared_router(app: Celery) -> bool:
+    routes = app.conf.task_routes
+    return isinstance(routes, tuple) and bool(routes) and isinstance(routes[0], _ROUTERS)
 
 
 def _is(actual: Any, wanted: Any) -> bool:
@@ -122,3 +139,32 @@ def check_at_start(conf: Any = None, instance: Any = None, **_: Any) -> None:
             f"joelclaw_tasks: these Celery settings would lose or repeat work:\n{listing}\n"
             "Call joelclaw_tasks.install(app), after the app's configuration: it sets them."
         )
+
+
+@signals.worker_init.connect(weak=False)
+def _prepare_tasks(sender: Any = None, **_: Any) -> None:
+    """Before the pool forks: what tasks declare is checked, and wrapped around them."""
+    app = getattr(sender, "app", None)
+    if app is None or not getattr(app, _INSTALLED, False):
+        return
+    app.finalize()
+    try:
+        for name in declared_specs(app):
+            prepare(app.tasks[name])
+    except InvalidControls as error:
+        raise SystemExit(f"joelclaw_tasks: {error}\n{error.fix}") from None
+
+
+class BeforeConsuming(StartStopStep):
+    """With each new connection: the limits and rates that tasks declare are in Redis before the first job."""
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def start(self, consumer: Any) -> None:
+        """Tell Redis, unless the app has a registry, which tells of everything itself."""
+        specs = declared_specs(consumer.app).values()
+        limits, rates = limits_of_handlers(specs), rates_of_handlers(specs)
+        if (limits or rates) and not getattr(consumer.app, HAS_REGISTRY, False):
+            store = consumer.connection.default_channel.store
+            store.limit(limits, actor="registry", reason="declared by tasks")
+            store.rate(rates, actor="registry", reason="declared by tasks")

@@ -6,16 +6,20 @@ import hashlib
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from time import time
 from typing import Any
 
 from joelclaw_tasks.admission import lane_name
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.rank import from_celery
+from joelclaw_tasks.core.rules import Rules
 
 #: Message property in which the router and `emit` say what the registry knows of a job.
 SPEC_PROPERTY = "jc"
 #: Message property: for how long the job is remembered as a duplicate after it finished, in ms.
 KEEP_PROPERTY = "jc_keep_ms"
+#: Option of a call, and message property: the batch of which it was an element that failed, and its error.
+SPLIT_PROPERTY = "jc_split"
 #: Message header in which a worker receives the delivery tag of its lease.
 TAG_HEADER = "jc_tag"
 
@@ -36,6 +40,10 @@ def job_of(queue: str, message: Mapping[str, Any], payload: str | bytes, slack_m
     priority = spec.get("priority")
     if priority is None:
         priority = from_celery(_number(properties.get("priority")))
+    split = properties.get(SPLIT_PROPERTY)
+    eta_ms = due_ms(headers.get("eta"))
+    if not eta_ms and spec.get("delay_ms"):
+        eta_ms = int(time() * 1000) + int(spec["delay_ms"])
     return Job(
         id=str(headers.get("id") or properties.get("correlation_id") or _content_id(payload)),
         queue=queue,
@@ -46,12 +54,17 @@ def job_of(queue: str, message: Mapping[str, Any], payload: str | bytes, slack_m
         gates=tuple(spec.get("gates", ())),
         priority=priority,
         slack_ms=slack_ms[priority],
-        due_ms=due_ms(headers.get("eta")),
+        due_ms=eta_ms,
         keep_ms=spec.get("keep_ms") or _number(properties.get(KEEP_PROPERTY)),
         retries=_number(headers.get("retries")),
         actor=spec.get("actor", ""),
         trace=str(headers.get("traceparent") or ""),
+        rules=_split_rules(split) if split else spec.get("rules", ""),
     )
+
+
+def _split_rules(split: Mapping[str, Any]) -> str:
+    return Rules(split_from=split.get("from", ""), error=split.get("error", "")).encode()
 
 
 def undecodable_job(queue: str, payload: bytes, reason: str) -> Job:

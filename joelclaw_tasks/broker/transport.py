@@ -12,7 +12,7 @@ import hashlib
 import json
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty
 from threading import get_ident
@@ -25,6 +25,7 @@ from kombu.transport import redis as stock
 from kombu.utils.json import dumps, loads
 
 from joelclaw_tasks.broker.delivery import Delivery
+from joelclaw_tasks.broker.elements import BATCH_PREFIX, batch_message
 from joelclaw_tasks.broker.evidence import describe, refusal
 from joelclaw_tasks.broker.holder import Exchange, Holder, holder_for
 from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of, undecodable_job
@@ -472,9 +473,14 @@ _read_plain = json.JSONDecoder().decode
 def _message_of(job: Claimed) -> dict[str, Any]:
     """The message as the worker gets it: under its delivery tag, and with nothing left to wait for."""
     # kombu's reader also knows its own types (dates, UUIDs), which few messages hold, at twice the time.
-    read = loads if b'"__type__"' in job.payload else _read_plain
-    message: dict[str, Any] = read(job.payload.decode())
+    read: Callable[[str], dict[str, Any]] = loads if b'"__type__"' in job.payload else _read_plain
+    if job.payload.startswith(BATCH_PREFIX):
+        message = batch_message(job.payload)
+    else:
+        message = read(job.payload.decode())
     headers = message.setdefault("headers", {})
+    if "id" in headers:
+        headers["id"] = job.tag.rsplit("#", 2)[0]  # a debounced call runs as the job that it became part of
     properties = message["properties"]
     properties["delivery_tag"] = job.tag
     headers[TAG_HEADER] = job.tag

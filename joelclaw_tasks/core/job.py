@@ -69,7 +69,7 @@ class Job:
             and not self.rules
             and type(payload) is str
             and "\0" not in payload
-            and set(map(type, (self.lease_tag, self.actor, self.trace, self.refusal))) == {str}
+            and set(map(type, (self.lease_tag, self.actor, self.trace, self.refusal, self.rules))) == {str}
         ):
             self._check_each()
 
@@ -99,7 +99,7 @@ class Job:
         # A claim answers its parts between NUL bytes. What is refused is never claimed.
         if (b"\0" in payload if isinstance(payload, bytes) else "\0" in payload) and not self.refusal:
             raise _invalid("payload", "without NUL bytes", payload)
-        for name in ("lease_tag", "actor", "trace", "refusal"):
+        for name in ("lease_tag", "actor", "trace", "refusal", "rules"):
             if not isinstance(getattr(self, name), str):
                 raise _invalid(name, "text", getattr(self, name))
         if self.rules != "":

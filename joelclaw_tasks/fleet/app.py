@@ -12,19 +12,22 @@ from celery import Celery, Task
 from celery.bootsteps import StartStopStep
 from celery.signals import worker_init
 
-from joelclaw_tasks.admission import limits_of, rates_of
-from joelclaw_tasks.broker.install import install
+from joelclaw_tasks.admission import limits_of, limits_of_handlers, rates_of, rates_of_handlers
+from joelclaw_tasks.broker.declared import declared_specs
+from joelclaw_tasks.broker.install import HAS_REGISTRY, install
 from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter, Receipt
 from joelclaw_tasks.errors import RegistryError, UnsafeRedis
 from joelclaw_tasks.fleet.redis_policy import require_safe
+from joelclaw_tasks.fleet.steering_tasks import add_steering_tasks
 from joelclaw_tasks.fleet.task import add_handler_task
 from joelclaw_tasks.handlers.world import World
 from joelclaw_tasks.notify.console import notify
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.routines.health import check_redis
 from joelclaw_tasks.settings import Settings
+from joelclaw_tasks.steering.queue import Queue
 from joelclaw_tasks.telemetry.setup import start_tracing
 
 
@@ -37,16 +40,19 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     registry = registry or Registry.load(settings.registry_dir)
     app = install(Celery("joelclaw_tasks", config_source="celeryconfig"))
     app.conf.task_routes = (PriorityRouter(settings, registry),)
+    setattr(app, HAS_REGISTRY, True)
     fleet = _Fleet(settings, registry)
     for handler in registry.handlers.values():
         add_handler_task(app, handler, fleet.world)
 
-    @app.task(name="joelclaw.emit", bind=True)
+    add_steering_tasks(app, lambda: Queue(fleet.store, settings))
+
+    @app.task(name="joelclaw.emit", bind=True, shared=False)
     def emit_task(task: Task, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Emit an event; its id is derived from this task's id, so that beat fires it once."""
         return fleet.emit(name, data, id=f"task:{task.request.id}", source="beat").to_wire()
 
-    @app.task(name="health.redis")
+    @app.task(name="health.redis", shared=False)
     def health_redis() -> dict[str, Any]:
         """Check the Redis of this fleet; tells the operator when it is not healthy."""
         check = check_redis(fleet.store.client)
@@ -107,13 +113,16 @@ def _before_consuming(settings: Settings, registry: Registry, fleet: _Fleet) -> 
 
         requires = ("celery.worker.consumer.connection:Connection",)
 
-        def start(self, _consumer: Any) -> None:
+        def start(self, consumer: Any) -> None:
             try:
                 if settings.redis_url:
                     require_safe(settings.redis_url)
                 reason = f"registry {registry.version[:12]}"
-                fleet.store.limit(limits_of(registry), actor="registry", reason=reason)
-                fleet.store.rate(rates_of(registry), actor="registry", reason=reason)
+                tasks = declared_specs(consumer.app).values()  # plain tasks may declare some as well
+                limits = limits_of(registry) | limits_of_handlers(tasks)
+                fleet.store.limit(limits, actor="registry", reason=reason)
+                rates = rates_of(registry) | rates_of_handlers(tasks)
+                fleet.store.rate(rates, actor="registry", reason=reason)
             except UnsafeRedis as error:
                 raise SystemExit(f"joelclaw_tasks: {error}\n{error.fix}") from None
 

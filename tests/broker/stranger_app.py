@@ -16,6 +16,9 @@ import redis
 from celery import Celery, Task, chord, group
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
+from joelclaw_tasks import BatchFailed, cancelled
+from joelclaw_tasks.errors import PermanentFailure
+
 tasks = {}
 
 
@@ -276,6 +279,76 @@ def send_mail(self: Task, event, failures=0):
     effects().rpush("mail", event["data"]["to"])
     if self.request.retries < failures:
         raise self.retry(countdown=60)
+
+
+# -- tasks with controls: see test_controls.py ----------------------------------------------------
+
+
+@task(ignore_result=True, jc={"dedup": {"key": "args[1]", "window_s": 60}})
+def once(key, value):
+    effects().rpush(key, value)
+
+
+@task(ignore_result=True, jc={"debounce": {"key": "args[0]", "wait_s": 0.3}})
+def latest(key, value):
+    effects().rpush(key, value)
+
+
+@task(
+    ignore_result=True,
+    typing=False,  # it is called with what is one element of the list that it gets
+    jc={
+        "batch": {"key": "args[0]", "size": 4, "max_wait_s": 0.5},
+        "retries": {"max": 1, "base_s": 0.01, "cap_s": 0.02},
+    },
+)
+def together(calls):
+    """Note how many calls came together; those of "bad" fail, those of "worse" for good."""
+    key = calls[0]["args"][0]
+    effects().rpush(key, ",".join(str(call["args"][1]) for call in calls))
+    bad = {n: ValueError("bad one") for n, call in enumerate(calls) if call["args"][1] == "bad"}
+    worse = {n: PermanentFailure("worse") for n, call in enumerate(calls) if call["args"][1] == "worse"}
+    if bad or worse:
+        raise BatchFailed(bad | worse)
+
+
+@task(ignore_result=True, jc={"singleton": {"key": "args[0]", "mode": "cancel"}})
+def newest(key, value, seconds):
+    """Note start and end, unless it is cancelled."""
+    effects().rpush(key, f"start {value}")
+    for _ in range(int(seconds * 50)):
+        time.sleep(0.02)
+        if cancelled():
+            return
+    effects().rpush(key, f"end {value}")
+
+
+@task(ignore_result=True, jc={"cancel_on": [{"event": "withdraw", "match": "args[0]"}], "delay_s": 60})
+def send(key):
+    effects().rpush(key, "sent")
+
+
+@task(ignore_result=True)
+def withdraw(key):
+    effects().rpush(key, "withdrawn")
+
+
+@task(
+    bind=True,
+    ignore_result=True,
+    jc={"retries": {"max": 2, "base_s": 0.01, "cap_s": 0.02, "retry_on": ["LookupError"]}},
+)
+def tries(self: Task, key, error):
+    effects().rpush(key, self.request.retries)
+    raise {"KeyError": KeyError, "ValueError": ValueError}[error]("no")
+
+
+@task(ignore_result=True, jc={"concurrency": [{"limit": 1, "key": "args[0]"}], "priority": "P0"})
+def alone(key, value):
+    count = effects().incr(key + ":running")
+    time.sleep(0.05)
+    effects().decr(key + ":running")
+    effects().rpush(key, count)
 
 
 def add_router(app: Celery, registry_dir: str) -> None:

@@ -1,0 +1,26 @@
+"""Retrying: whether a failure is worth another try, and when."""
+
+from __future__ import annotations
+
+import random
+
+from joelclaw_tasks.core.spec import RetrySpec
+
+
+def retry_delay_s(retries: int, policy: RetrySpec) -> float:
+    """Seconds before retry number `retries` (0 first): exponential with full jitter.
+
+    Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    ceiling = min(policy.cap_s, policy.base_s * 2.0 ** min(retries, 60))
+    return random.uniform(0, ceiling)  # noqa: S311  # spreads load, guards nothing
+
+
+def is_worth_retrying(error: BaseException, policy: RetrySpec) -> bool:
+    """Whether the policy names the error or a class that it derives from, bare or dotted, or names none."""
+    if not policy.retry_on:
+        return True
+    return any(
+        one.__name__ in policy.retry_on or f"{one.__module__}.{one.__qualname__}" in policy.retry_on
+        for one in type(error).__mro__
+    )
