@@ -120,7 +120,8 @@ def test_pauses_are_chosen_by_filter(joelclaw: JoelclawProcess, store: Any, jobs
         (["priority", "a", "-s", "P9"], "QUEUE_PRIORITY_INVALID"),
         (["priority", "a", "-s", "101"], "QUEUE_PRIORITY_INVALID"),
         (["limit", "nas", "many"], "USAGE"), (["rate", "x", "5"], "USAGE"), (["pause"], "USAGE"),
-        (["rate", "x", "5/soon"], "USAGE"), (["pause", "a", "-w", "id=a"], "USAGE"), (["pause", "a", "--dry-run"], "USAGE"),
+        (["rate", "x", "5/soon"], "USAGE"), (["pause", "a", "-w", "id=a"], "USAGE"),
+        (["pause", "a", "--dry-run"], "USAGE"),
     ],
 )  # fmt: skip
 def test_what_is_typed_wrongly_ends_with_2_and_changes_nothing(
