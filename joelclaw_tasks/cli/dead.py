@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from joelclaw_tasks.cli.command import carry_out, command, usage
-from joelclaw_tasks.cli.confirm import can_ask, confirm
 from joelclaw_tasks.cli.dead_selection import (
     LIST,
     All,
@@ -26,7 +25,8 @@ from joelclaw_tasks.cli.envelope import CommandFailed, ExitCode, NextAction, Out
 from joelclaw_tasks.cli.invocation import current
 from joelclaw_tasks.cli.progress import Progress, progress
 from joelclaw_tasks.cli.queue_parts import DEPTH, Actor, actor_of, inspect_command, open_store
-from joelclaw_tasks.cli.revival import Revival, parse_rate, stopped_by_ctrl_c
+from joelclaw_tasks.cli.revival import Revival, parse_rate
+from joelclaw_tasks.cli.steering import DryRun, Reason, Yes, confirm, may_ask, until_interrupted
 from joelclaw_tasks.cli.terminal import text
 from joelclaw_tasks.cli.tree import command_tree
 
@@ -37,10 +37,6 @@ _SHOWN = 5
 _AT_ONCE = 500
 
 dead = typer.Typer(invoke_without_command=True, pretty_exceptions_enable=False)
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept in the transitions stream.")]
 
 
 @dead.callback()
@@ -152,8 +148,8 @@ def revive(
     counts = {"selected": len(found) + len(refused), "refused": len(refused)}
     if dry_run:
         return _would("revive", chosen, counts)
-    if len(chosen) > 1 and not yes and can_ask():
-        confirm(f"Revive {len(chosen)} of {store.dead.count()} dead jobs?")
+    if not yes and may_ask():
+        confirm("revive", len(chosen), "dead jobs", selection.options().strip())
     revival = Revival(store, [job["id"] for job in chosen], actor=by, reason=reason, per_s=per_s)
     _run(revival, selection, rate)
     left = len(found) - len(revival.revived) - revival.gone
@@ -187,12 +183,12 @@ def purge(
     if dry_run:
         return _would("purge", found, {"selected": len(found)})
     if not yes:
-        if not can_ask():
+        if not may_ask():
             raise usage(
                 f"purge deletes {len(found)} job(s) for good, and there is nobody to ask",
                 fix="Look with --dry-run, then run it again with --yes.",
             )
-        confirm(f"Delete {len(found)} of {store.dead.count()} dead jobs for good?")
+        confirm("purge for good", len(found), "dead jobs", selection.options().strip())
     # What failed again after it was seen here is not what was meant.
     until_ms = max(job["discarded_at"] for job in found)
     purged = 0
@@ -236,14 +232,14 @@ def _run(revival: Revival, selection: DeadSelection, rate: str | None) -> None:
 
     again = f"joelclaw dead revive{selection.options()}{f' --rate {rate}' if rate else ''}"
     try:
-        with stopped_by_ctrl_c() as stopped, Progress(shown=not current().as_json) as shown:
-            revival.run(stopped, shown.say)
+        with until_interrupted() as stop, Progress(shown=not current().as_json) as shown:
+            revival.run(stop, shown.say)
     except CoreUnreachable as error:
         if not revival.revived:
             raise
         why, code, fix, exit_code = str(error), error.code, error.fix, ExitCode.UNREACHABLE
     else:
-        if not stopped.is_set() or not revival.left:
+        if not revival.left:
             return
         why, code, exit_code = "interrupted", "DEAD_REVIVE_STOPPED", ExitCode.INTERRUPTED
         fix = "Nothing is half done: run it again to go on with the rest."

@@ -12,10 +12,11 @@ import typer
 
 from joelclaw_tasks.cli.command import usage
 from joelclaw_tasks.cli.envelope import CommandFailed, NextAction
-from joelclaw_tasks.cli.where import where
+from joelclaw_tasks.cli.steering import typed
 
 if TYPE_CHECKING:
     from joelclaw_tasks.core.store import Store
+    from joelclaw_tasks.steering.where import Where as Filter
 
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids of dead jobs.", show_default=False)]
 Signature = Annotated[
@@ -24,7 +25,7 @@ Signature = Annotated[
 Family = Annotated[str | None, typer.Option("--family", help="Of this event, or task.")]
 Handler = Annotated[str | None, typer.Option("--handler", help="Of this handler.")]
 Where = Annotated[
-    str | None, typer.Option("--where", help="JMESPath that must hold, such as \"data.repo == 'x'\".")
+    str | None, typer.Option("--where", "-w", help="Choose by a filter, such as 'error~*timeout* age>1h'.")
 ]
 All = Annotated[bool, typer.Option("--all", help="The whole dead letter.")]
 
@@ -60,13 +61,14 @@ class DeadSelection:
 
         Raises CommandFailed when no group, or more than one, has the signature.
         """
-        holds = where(self.where) if self.where is not None else None
+        fits = None if self.where is None else _filter(self.where)
         signature = resolve_signature(self.signature, store) if self.signature is not None else None
         ids = list(dict.fromkeys(self.ids)) if self.ids else store.dead.ids(signature)
-        for job in store.dead.jobs(ids, payload=holds is not None):
+        now_ms = store.now_ms()
+        for job in store.dead.jobs(ids, payload=bool(fits and fits.needs_payload)):
             if self.family not in (None, job["family"]) or self.handler not in (None, job["handler"]):
                 continue
-            if holds is None or holds(job):
+            if fits is None or fits.matches({**job, "available_at": job["discarded_at"]}, now_ms):
                 job.pop("payload", None)
                 yield job
 
@@ -78,6 +80,17 @@ class DeadSelection:
         )  # fmt: skip
         parts = [f" {option} {shlex.quote(value)}" for option, value in named if value is not None]
         return "".join([*(f" {shlex.quote(one)}" for one in self.ids or ()), *parts, " --all" * self.all])
+
+
+def _filter(text: str) -> Filter:
+    """A filter of dead jobs; their `age` is how long they are dead. Raises CommandFailed with exit code 2."""
+    from joelclaw_tasks.steering.where import FIELDS, Where
+
+    class DeadFilter(Where):
+        fields = (*FIELDS, "error", "signature")
+
+    with typed():
+        return DeadFilter(text)
 
 
 def resolve_signature(typed: str, store: Store) -> str:

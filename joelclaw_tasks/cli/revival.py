@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from joelclaw_tasks.cli.command import usage
@@ -16,6 +13,8 @@ if TYPE_CHECKING:
     from joelclaw_tasks.core.store import Store
 
 _AT_ONCE = 500
+#: How often it looks whether it is to stop.
+_LOOK_S = 0.1
 _RATE = re.compile(r"(\d{1,7})\s*/\s*(s|m|h)", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3_600}
 
@@ -39,19 +38,20 @@ class Revival:
         """How many it has not come to yet."""
         return len(self._ids) - len(self.revived) - self.gone
 
-    def run(self, stopped: threading.Event, tell: Callable[[str], None]) -> None:
-        """Revive until none is left or `stopped` is set; whatever came back is counted.
+    def run(self, stop: Callable[[], bool], tell: Callable[[str], None]) -> None:
+        """Revive until none is left or `stop` answers yes; whatever came back is counted.
 
         Raises CoreUnreachable.
         """
         started = time.monotonic()
-        while self.left and not stopped.is_set():
+        while self.left and not stop():
             done = len(self._ids) - self.left
             most = _AT_ONCE
             if self._per_s is not None:
                 allowed = 1 + int((time.monotonic() - started) * self._per_s)
                 if allowed <= done:
-                    stopped.wait(started + done / self._per_s - time.monotonic())
+                    wait_s = started + done / self._per_s - time.monotonic()
+                    time.sleep(min(max(wait_s, 0.0), _LOOK_S))
                     continue
                 most = min(most, allowed - done)
             words = self._store.revive(self._ids[done : done + most], actor=self._actor, reason=self._reason)
@@ -72,14 +72,3 @@ def parse_rate(text: str) -> float:
             fix="Write it like `--rate 10/s` or `--rate 100/m`.",
         )
     return int(match[1]) / _SECONDS[match[2]]
-
-
-@contextmanager
-def stopped_by_ctrl_c() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, instead of ending what is under way in the middle."""
-    stopped = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)

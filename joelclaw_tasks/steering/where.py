@@ -110,7 +110,7 @@ def _term(part: str, fields: Collection[str]) -> Term:
     if match is None:
         raise InvalidFilter(f"{part!r:.200} is no term: write <field><operator><value>, such as age>10m")
     field, sign, value = match.groups()
-    if fields is FIELDS and _MESSAGE.match(field):
+    if "data" in fields and _MESSAGE.match(field):
         try:
             return Term(field, sign, value, jmespath.compile(field))
         except JMESPathError:
