@@ -27,8 +27,13 @@ class Simulation:
     def __init__(self, world: World, seed: int) -> None:
         self._world = world
         self._chance = random.Random(seed)  # noqa: S311 - drawn service times keep no secret
-        pooled = [run for runs in world.runs.values() for run in runs]
-        self._runs = [world.runs.get(lane.runs_of) or pooled for lane in world.lanes]
+        # Drawn again from what was measured (a bootstrap), so that runs with other seeds differ the more, the
+        # less was measured.
+        measured = {
+            name: self._chance.choices(runs, k=len(runs)) for name, runs in world.runs.items() if runs
+        }
+        pooled = [run for runs in measured.values() for run in runs]
+        self._runs = [measured.get(lane.runs_of, pooled) for lane in world.lanes]
         self._jobs: list[list[tuple[float, float, int]]] = [
             [(rank, 0.0, number) for number, rank in enumerate(lane.ranks)] for lane in world.lanes
         ]
