@@ -103,6 +103,24 @@ class RateModel:
         return 1
 
 
+class Turns:
+    """Whose turn it is (shares.lua): a share counts as admitted when its last turn of `weight` jobs ended."""
+
+    def __init__(self) -> None:
+        self._served_at = float("-inf")
+        self._left = 0
+
+    def rank(self, rank: float, slack_ms: float) -> float:
+        """The rank at which a lane of the share may start a job of this rank."""
+        return max(rank, self._served_at + slack_ms)
+
+    def serve(self, weight: int, now: float) -> None:
+        """A job of the share starts."""
+        self._left = (min(self._left, weight) if self._left > 0 else weight) - 1
+        if self._left == 0:
+            self._served_at = now
+
+
 #: Kind of gate -> its model. A kind that is not here counts as open.
 GATE_MODELS: dict[str, Callable[..., ModelGate]] = {
     "pause": PauseModel,

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 
-from joelclaw_tasks.core.model_gates import GATE_MODELS, ModelGate
+from joelclaw_tasks.core.model_gates import GATE_MODELS, ModelGate, Turns
 from joelclaw_tasks.core.pace import Run
 from joelclaw_tasks.core.world import Crew, LaneNow, Played, Running, World
 
@@ -43,6 +43,14 @@ class Simulation:
             if name.partition(":")[0] in GATE_MODELS
         }
         self._gates = [self._gates_of(lane, models) for lane in world.lanes]
+        turns: dict[str, Turns] = defaultdict(Turns)
+        self._turns = [
+            next(
+                ((turns[name], weight) for name, weight in lane.gates[:1] if name.startswith("share:")), None
+            )
+            for lane in world.lanes
+        ]
+        self._score = [0.0] * len(world.lanes)  # the rank by which a lane stands among the ready ones
         self._ready: dict[str, list[tuple[float, int]]] = defaultdict(list)
         self._parked: dict[int, dict[str, list[tuple[float, int]]]] = defaultdict(lambda: defaultdict(list))
         self._at: list[ModelGate | None] = [None] * len(world.lanes)  # the gate where a lane is parked
@@ -72,7 +80,7 @@ class Simulation:
         for position, jobs in enumerate(self._jobs):
             heapify(jobs)
             if jobs:
-                heappush(self._ready[self._world.lanes[position].queue], (jobs[0][0], position))
+                self._make_ready(position)
         for job in self._world.running:
             self._free[job.crew] -= 1
             for gate, weight in self._gates[job.lane]:
@@ -154,7 +162,12 @@ class Simulation:
 
     def _make_ready(self, lane: int) -> None:
         self._at[lane] = None
-        heappush(self._ready[self._world.lanes[lane].queue], (self._jobs[lane][0][0], lane))
+        self._score[lane] = self._rank_of(lane)
+        heappush(self._ready[self._world.lanes[lane].queue], (self._score[lane], lane))
+
+    def _rank_of(self, lane: int) -> float:
+        rank, turns = self._jobs[lane][0][0], self._turns[lane]
+        return rank if turns is None else turns[0].rank(rank, self._world.lanes[lane].slack_ms)
 
     def _unpark(self, gate: ModelGate, most: int | None) -> None:
         for lanes in self._parked[id(gate)].values():
@@ -200,6 +213,9 @@ class Simulation:
                 break
             moved = True
             rank, lane = best
+            if self._rank_of(lane) > rank:
+                self._make_ready(lane)  # another share's turn has come first
+                continue
             shut = next((gate for gate, weight in self._gates[lane] if gate.is_shut(weight, self._now)), None)
             if shut is None:
                 self._start(lane, position)
@@ -219,8 +235,7 @@ class Simulation:
         return heappop(best) if best else None
 
     def _is_current(self, rank: float, lane: int) -> bool:
-        jobs = self._jobs[lane]
-        return bool(jobs) and jobs[0][0] == rank and self._at[lane] is None
+        return bool(self._jobs[lane]) and self._score[lane] == rank and self._at[lane] is None
 
     def _start(self, lane: int, crew: int) -> None:
         _, since_ms, number = heappop(self._jobs[lane])
@@ -229,6 +244,9 @@ class Simulation:
             self.played.target_ms = self._now
         for gate, weight in self._gates[lane]:
             gate.take(weight, self._now)
+        turns = self._turns[lane]
+        if turns is not None:
+            turns[0].serve(turns[1], self._now)
         if self._jobs[lane]:
             self._make_ready(lane)
         self._free[crew] -= 1

@@ -92,13 +92,24 @@ def _read_lanes(
     last = -1 if sum(sizes) <= most else max(0, most // len(names) - 1)
     for name in names:
         pipe.zrange(keys.lane(name), 0, last, withscores=True)
+    found = pipe.execute()
+    heads = {
+        name: jobs[0][0].decode()
+        for name, meta, jobs in zip(names, metas, found, strict=True)
+        if jobs and (meta[3] or b"").startswith(b"share:")
+    }
+    for head in heads.values():
+        pipe.hget(keys.job(head), "slack_ms")
+    slack_ms = dict(zip(heads, pipe.execute(), strict=True))
     lanes: dict[str, LaneNow] = {}
-    for name, meta, jobs in zip(names, metas, pipe.execute(), strict=True):
+    for name, meta, jobs in zip(names, metas, found, strict=True):
         if meta[0] is None:
             continue  # gone meanwhile
         queue, family, handler, gates = ((value or b"").decode() for value in meta)
         ranks = tuple(rank - now_ms for _, rank in jobs)
-        lanes[name] = LaneNow(name, queue, family, handler, parse_gates(gates), ranks)
+        lanes[name] = LaneNow(
+            name, queue, family, handler, parse_gates(gates), ranks, float(slack_ms.get(name) or 300_000)
+        )
     return lanes, sum(sizes)
 
 

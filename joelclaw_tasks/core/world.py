@@ -11,7 +11,10 @@ from joelclaw_tasks.core.pace import Run
 
 @dataclass(frozen=True, slots=True)
 class LaneNow:
-    """A lane: `gates` with their weights, and the ranks of its jobs in order."""
+    """A lane: `gates` with their weights, and the ranks of its jobs in order.
+
+    `slack_ms` is that of its first job; only lanes that take turns need it.
+    """
 
     name: str
     queue: str
@@ -19,6 +22,7 @@ class LaneNow:
     handler: str = ""
     gates: tuple[tuple[str, int], ...] = ()
     ranks: tuple[float, ...] = ()
+    slack_ms: float = 300_000.0
 
     @property
     def runs_of(self) -> str:
