@@ -161,10 +161,13 @@ class BeforeConsuming(StartStopStep):
     requires = ("celery.worker.consumer.connection:Connection",)
 
     def start(self, consumer: Any) -> None:
-        """Tell Redis, unless the app has a registry, which tells of everything itself."""
-        specs = declared_specs(consumer.app).values()
-        limits, rates = limits_of_handlers(specs), rates_of_handlers(specs)
-        if (limits or rates) and not getattr(consumer.app, HAS_REGISTRY, False):
-            store = consumer.connection.default_channel.store
-            store.limit(limits, actor="registry", reason="declared by tasks")
-            store.rate(rates, actor="registry", reason="declared by tasks")
+        """Tell Redis, unless the app has a registry, which tells of everything itself.
+
+        What the app declares no more goes; what other apps declare stays.
+        """
+        if getattr(consumer.app, HAS_REGISTRY, False):
+            return
+        specs, store = declared_specs(consumer.app).values(), consumer.connection.default_channel.store
+        told = {"actor": f"registry:{consumer.app.main}", "reason": "declared by tasks"}
+        store.limit(limits_of_handlers(specs), **told)
+        store.rate(rates_of_handlers(specs), **told)
