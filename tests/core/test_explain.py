@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from joelclaw_tasks.core.explain import Explainer
+from joelclaw_tasks.core.rate import Rate
+from joelclaw_tasks.core.rules import Batch, Debounce, Rules
 from joelclaw_tasks.errors import UnknownJob
 
 NAS = "limit:resource/nas"
@@ -289,3 +291,116 @@ def test_to_explain_changes_nothing(core):
     Explainer(core.store).family("fam")
 
     assert before == core.image()
+
+
+# -- every kind of gate ---------------------------------------------------------------------------
+
+
+def waits_on(core, job_id):
+    return explain(core, job_id)["waiting_on"]
+
+
+def test_a_job_at_an_empty_rate_says_when_the_next_token_comes(core):
+    gate = "rate:handler/h"
+    core.store.rate({gate: Rate(1, 10_000, 2)}, actor="t", reason="r")
+    for job_id in "abcd":
+        core.admit(job_id, gates=(gate,))
+    for tag in [one.tag for one in core.claim(most=9).jobs]:
+        core.clock.advance(1_000)
+        core.store.complete([tag])
+    started_at = core.clock.now - 2_000
+
+    found = explain(core, "d")
+
+    assert (gate, "rate", started_at + 10_000) == tuple(
+        found["waiting_on"][name] for name in ("gate", "kind", "opens_at")
+    )
+    assert started_at + 20_000 == pytest.approx(found["estimated_start"]["at"], abs=2)
+    assert [("parked", gate)] == [(one["what"], one["gate"]) for one in found["spent"]]
+
+
+def test_a_heavy_job_says_how_many_places_it_lacks(core):
+    limit(core, 3)
+    core.admit("light", gates=(NAS,), lane="q|light|")
+    core.claim()
+    core.admit("heavy", gates=(f"{NAS}\t3",), lane="q|heavy|")
+    core.admit("too heavy", gates=(f"{NAS}\t4",), lane="q|4|")
+
+    assert "the one place that is taken is given back" == waits_on(core, "heavy")["opens_when"]
+    assert "somebody raises its limit, which is 3; it needs 4" == waits_on(core, "too heavy")["opens_when"]
+
+
+def test_a_light_job_behind_a_heavy_one_of_a_better_rank_says_so(core):
+    limit(core, 2)
+    core.admit("runs", gates=(NAS,), lane="q|a|")
+    core.claim()
+    core.admit("heavy", gates=(f"{NAS}\t2",), lane="q|heavy|", priority=0)
+    core.claim()
+    core.admit("light", gates=(NAS,), lane="q|light|", priority=3)
+
+    assert (
+        "a job that needs more places and has waited longer has started"
+        == (waits_on(core, "light")["opens_when"])
+    )
+
+
+def test_a_second_singleton_waits_for_the_first(core):
+    gate = "limit:singleton/s"
+    core.admit("a", gates=(gate,), lane="q|1|")
+    core.admit("b", gates=(gate,), lane="q|2|")
+    core.claim()
+
+    assert (gate, 1) == (waits_on(core, "b")["gate"], waits_on(core, "b")["limit"])
+
+
+def test_a_batch_and_a_debounce_say_that_they_gather(core):
+    core.admit("call", rules=Rules(batch=Batch("k", 3, 5_000)).encode())
+    core.admit("typed", rules=Rules(debounce=Debounce("k", 2_000, 9_000)).encode(), lane="q|other|")
+
+    batch, debounce = waits_on(core, "batch:call"), waits_on(core, "typed")
+
+    assert ("batch", 1, core.clock.now + 5_000) == (batch["kind"], batch["gathered"], batch["opens_at"])
+    assert ("debounce", core.clock.now + 2_000) == (debounce["kind"], debounce["opens_at"])
+
+
+def test_a_call_that_became_part_of_a_batch_leads_to_the_batch(core):
+    core.admit("call", rules=Rules(batch=Batch("k", 3, 5_000)).encode())
+
+    found = explain(core, "call")
+
+    assert ("call", "batch:call", "batch:call") == (found["asked_for"], found["merged_into"], found["id"])
+
+
+def test_a_shed_job_names_who_put_it_away_and_until_when(core):
+    core.admit("j")
+    core.store.shed(["j"], actor="joel", reason="not today", target="j", ttl_ms=3_600_000)
+
+    waits = waits_on(core, "j")
+
+    assert ("shed", "joel", "not today") == tuple(waits[name] for name in ("kind", "actor", "reason"))
+    assert core.clock.now + 3_600_000 == waits["opens_at"]
+
+
+def test_a_job_that_is_drained_past_its_pause_waits_only_its_turn(core):
+    core.admit("old")
+    core.store.pause("pause:family/fam", actor="joel", reason="")
+    core.claim()
+    core.store.drain("pause:family/fam", actor="joel", reason="", ttl_ms=60_000)
+    core.clock.advance(1_000)
+    core.admit("new", lane="q|new|")
+
+    assert waits_on(core, "old") is None
+    assert "pause:family/fam" == waits_on(core, "new")["gate"]
+
+
+def test_a_retry_waits_for_its_next_try(core):
+    core.admit("j")
+    tag = core.start()
+    core.store.retry(core.job("j", lease_tag=tag, retries=1, due_ms=core.clock.now + 4_000))
+    core.store.complete([tag])
+
+    waits = waits_on(core, "j")
+
+    assert ("clock", "retryable", core.clock.now + 4_000) == tuple(
+        waits[name] for name in ("gate", "kind", "opens_at")
+    )
