@@ -128,7 +128,7 @@ def splice(folder: Path, name: str, write_keys: WriteKeys) -> list[Line]:
         seen.add(include)
         yield from lines_of(f"shared/{include}.lua", (*path, include))
 
-    return list(lines_of(f"{name}.lua", (f"{name}.lua",)))
+    return list(lines_of(f"{name}.lua", (name,)))
 
 
 def text_of(lines: Iterable[Line]) -> str:

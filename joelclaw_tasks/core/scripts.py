@@ -39,7 +39,7 @@ def load_source(name: str) -> str:
 
         return _INCLUDE.sub(expand, text)
 
-    return write_keys(splice((_folder() / f"{name}.lua").read_text(), (f"{name}.lua",)))
+    return write_keys(splice((_folder() / f"{name}.lua").read_text(), (name,)))
 
 
 def _folder() -> Any:  # importlib.resources' Traversable moved between 3.11 and 3.14

@@ -75,6 +75,17 @@ def test_people_stay_in_control(full):
     assert "executing" == full.store.inspect("a")["state"]
 
 
+def test_people_can_steer_what_waits(full):
+    steered = {"actor": "t", "reason": "full", "target": "chosen"}
+    assert [Word.PRIORITIZED] == full.store.priority(["c"], 0, 0, **steered)[1]
+    assert [Word.STAGED] == full.store.stage(["later"], **steered)[1]
+    act, words = full.store.shed(["c", "d"], **steered)
+    assert [Word.SHED, Word.SHED] == words
+    assert [Word.UNSHED] == full.store.unshed(["d"], **steered)[1]
+    assert full.store.drain("pause:queue/q", actor="t", reason="full")
+    assert (1, 0) == full.store.undo(act, actor="t")[1:]
+
+
 def test_a_replica_is_named(core):
     core.store.client.replicaof("127.0.0.1", 1)
     try:

@@ -27,7 +27,7 @@ end
 
 local function admit_again(known, job, call)
   if goes_on_as(known, job, call) then
-    redis.call("ZREM", timers_key, "") -- a full Redis takes it, as `retry` (see shared/drain.lua)
+    redis.call("ZREM", timers_key, "") -- a full Redis takes it, as `retry` (see shared/when_full.lua)
     announce_successor(job, call.due_ms, call.payload)
     return "SUCCEEDED"
   end

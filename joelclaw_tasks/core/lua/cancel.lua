@@ -3,7 +3,7 @@
 -- ARGV: now, transitions_max, actor, reason, ids.
 -- Reply, for each id: CANCELLED | ASKED | MISSING | WRONG_STATE
 --@include keys
---@include drain
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include lanes

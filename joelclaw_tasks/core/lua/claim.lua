@@ -5,7 +5,7 @@
 -- has no NUL): more ready (0|1), messages in the inboxes, ms until the next timer or "", then for each job:
 -- tag, queue, payload, kills.
 --@include keys
---@include drain
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include claim_jobs

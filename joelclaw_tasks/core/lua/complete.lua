@@ -1,7 +1,7 @@
 -- complete: executing -> completed. Takes any number of delivery tags.
 -- ARGV: now, transitions_max, tags. Reply, for each tag: COMPLETED | RETRIED | LEASE_LOST
 --@include keys
---@include drain
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include complete_job

@@ -2,7 +2,7 @@
 -- ARGV: now, transitions_max, tag, error, signature, place, traceback.
 -- Reply: DISCARDED | RETRIED | CANCELLED | LEASE_LOST
 --@include keys
---@include drain
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local tag = ARGV[3]

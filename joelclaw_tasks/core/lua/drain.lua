@@ -2,7 +2,7 @@
 -- ARGV: now, transitions_max, gate, ttl_ms, actor, reason, act ("" the first time), lanes that look again.
 -- Reply: {DRAINING, control} | {HELD_BY_PERSON, control}
 --@include keys
---@include drain
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local gate, ttl_ms, actor, reason, id = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7]

@@ -2,7 +2,7 @@
 -- ARGV: now, transitions_max, gate, ttl_ms (0: until resumed), actor, reason.
 -- Reply: {PAUSED, record of the pause, control} | {HELD_BY_PERSON, "", control}
 --@include keys
---@include drain
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local gate, ttl_ms, actor, reason = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]

@@ -3,6 +3,7 @@
 -- ARGV as in shared/bulk.lua, with slack_ms and priority. Word: PRIORITIZED | UNCHANGED | MISSING |
 -- WRONG_STATE | HELD_BY_PERSON; that one alone when a person's control of the family is in force.
 --@include keys
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include bulk

@@ -2,7 +2,7 @@
 -- ARGV: now, transitions_max, max_kills, killed (0|1), reason, tags.
 -- Reply, for each tag: RELEASED | RETRIED | DISCARDED | LEASE_LOST
 --@include keys
---@include drain
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local max_kills, killed, reason = tonumber(ARGV[3]), ARGV[4] == "1", ARGV[5]

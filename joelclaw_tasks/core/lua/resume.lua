@@ -2,7 +2,7 @@
 -- ARGV: now, transitions_max, gate, actor, reason.
 -- Reply: {RESUMED, the pause that it had, act} | {HELD_BY_PERSON, "", control} | {NOT_PAUSED, "", ""}
 --@include keys
---@include drain
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local gate, actor, reason = ARGV[3], ARGV[4], ARGV[5]

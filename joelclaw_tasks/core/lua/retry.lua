@@ -2,7 +2,7 @@
 -- executing -> retryable | available. Until then nothing else changes, so its places stay taken.
 -- ARGV: now, transitions_max, then one job as in shared/spec.lua. Reply: SUCCEEDED | LEASE_LOST
 --@include keys
---@include drain
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include leave

@@ -1,7 +1,7 @@
 -- shed: available | scheduled | retryable -> held: to the parking lot, for ttl_ms or until brought back.
 -- ARGV as in shared/bulk.lua. Word: SHED | MISSING | WRONG_STATE | HELD_BY_PERSON
 --@include keys
---@include drain
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include bulk

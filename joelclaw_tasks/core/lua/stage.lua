@@ -1,6 +1,7 @@
 -- stage: scheduled | retryable -> available, before its time, because somebody says so.
 -- ARGV as in shared/bulk.lua. Word: STAGED | MISSING | WRONG_STATE | HELD_BY_PERSON
 --@include keys
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include bulk

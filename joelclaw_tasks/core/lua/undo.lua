@@ -3,7 +3,7 @@
 -- Reply: {UNDONE, act, jobs that went back, jobs left}, or instead of UNDONE: MISSING | HELD_BY_PERSON |
 -- SUPERSEDED | OVER
 --@include keys
---@include drain
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local id, actor, reason = ARGV[3], ARGV[4], ARGV[5]

@@ -1,6 +1,7 @@
 -- unshed: held -> what it was before it was shed, with its old rank.
 -- ARGV as in shared/bulk.lua. Word: UNSHED | MISSING | WRONG_STATE | HELD_BY_PERSON
 --@include keys
+--@include when_full
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include bulk
