@@ -148,7 +148,8 @@ class Audit:
 
     def _check_history(self) -> None:
         entries = self._store.history.read()
-        for violation in audit_history(self._counted(entries)):
+        rates = self._client.hgetall(self._keys.rates)
+        for violation in audit_history(self._counted(entries), rates):
             self._add(violation)
 
     def _counted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
@@ -210,7 +211,9 @@ class Audit:
         names = {gate, gate.partition("=")[0]}
         history = self._store.history
         acts = history.read(verbs=(Verb.LIMIT, Verb.UNDO, Verb.RESUME), acts=True, newest_first=True)
-        found = next((entry.at for entry in acts if entry.text("gate") in names), None)
+        found = next(
+            (entry.at for entry in acts if (entry.text("gate") or entry.text("target")) in names), None
+        )
         extent = history.extent()
         return found if found is not None or not extent.is_full else extent.first_at
 

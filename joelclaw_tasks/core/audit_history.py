@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 
+from joelclaw_tasks.core.gate_times import gate_names
 from joelclaw_tasks.core.history import Entry
 from joelclaw_tasks.core.states import FINAL, TRANSITIONS, State, Verb
 from joelclaw_tasks.core.violation import Violation
@@ -16,19 +18,27 @@ _HISTORY = (
 )
 
 
-def audit_history(entries: Iterable[Entry]) -> Iterator[Violation]:
-    """Every contradiction of the entries, which come oldest first. The order of the stream is what counts."""
+def audit_history(entries: Iterable[Entry], rates: Mapping[str, str] | None = None) -> Iterator[Violation]:
+    """Every contradiction of the entries, which come oldest first. The order of the stream is what counts.
+
+    `rates` are those set now, as in Redis.
+    """
     state_of: dict[str, str] = {}
     paused: dict[str, int] = {}
     drained: set[str] = set()
+    started: dict[str, list[int]] = defaultdict(list)  # at each rate gate, since it was last set
     for entry in entries:
-        gate = entry.text("gate")
+        gate = entry.text("gate") or entry.text("target")
         if entry.job and entry.to_state:
             yield from _move(entry, state_of.get(entry.job))
             state_of[entry.job] = entry.to_state
             if entry.verb == Verb.CLAIM:
                 yield from _start(entry, paused, drained)
+                _note_rates(entry, drained, started)
             continue
+        if gate.startswith("rate:"):
+            for name in [name for name in started if gate in (name, name.partition("=")[0])]:
+                del started[name]
         if entry.verb in _ENDS_DRAIN:
             drained.discard(gate)
         if entry.verb == Verb.PAUSE:
@@ -39,6 +49,36 @@ def audit_history(entries: Iterable[Entry]) -> Iterator[Violation]:
             drained.add(gate)
         elif entry.verb == Verb.UNDO:
             paused.pop(gate, None)  # it may have brought a pause back: only a new one is held against a start
+
+    for gate, times in started.items():
+        rate = (rates or {}).get(gate) or (rates or {}).get(gate.partition("=")[0])
+        if rate is not None:
+            yield from _too_fast(gate, times, *map(int, rate.split(" ")))
+
+
+def _note_rates(entry: Entry, drained: set[str], started: dict[str, list[int]]) -> None:
+    for gate in gate_names(entry.text("gates")):
+        if gate.startswith("rate:"):
+            if _pauses_of(entry) & drained:
+                started.pop(gate, None)  # what is drained passes rates, so the bucket tells nothing
+            else:
+                started[gate].append(entry.at)
+
+
+def _too_fast(gate: str, times: list[int], limit: int, period_ms: int, burst: int) -> Iterator[Violation]:
+    """Starts that found no token in the bucket, which was full at most when the stream begins."""
+    interval_ms, tat = period_ms / limit, 0.0
+    for at in times:
+        tat = max(min(tat, at + burst * interval_ms), at)
+        if (at - tat) / interval_ms + burst + 0.001 < 1:
+            detail = f"a job started at {at}, {tat - (burst - 1) * interval_ms - at:.0f} ms too early"
+            yield Violation("I4", "RATE_EXCEEDED", gate, detail, advice=_HISTORY)
+        tat += interval_ms
+
+
+def _pauses_of(entry: Entry) -> set[str]:
+    handler = entry.text("handler")
+    return {f"pause:queue/{entry.text('queue')}", f"pause:family/{entry.family}", f"pause:handler/{handler}"}
 
 
 def _move(entry: Entry, was: str | None) -> Iterator[Violation]:
@@ -55,11 +95,7 @@ def _move(entry: Entry, was: str | None) -> Iterator[Violation]:
 
 
 def _start(entry: Entry, paused: dict[str, int], drained: set[str]) -> Iterator[Violation]:
-    gates = {
-        f"pause:queue/{entry.text('queue')}",
-        f"pause:family/{entry.family}",
-        f"pause:handler/{entry.text('handler')}",
-    }
+    gates = _pauses_of(entry)
     if gates & drained:
         return
     for gate in sorted(gates & paused.keys()):

@@ -33,7 +33,7 @@ class GateTimes:
         self._steps: dict[str, list[Entry]] = defaultdict(list)
         for entry in acts:
             of = self._steps if entry.verb == Verb.LIMIT else self._pauses
-            of[entry.text("gate")].append(entry)
+            of[entry.text("gate") or entry.text("target")].append(entry)
 
     def shut(self, gates: Sequence[str], moves: Sequence[Entry], until_at: int) -> list[Shut]:
         """When these gates were shut, the first gates first. `moves` are claims and ends, oldest first."""

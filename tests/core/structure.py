@@ -71,6 +71,8 @@ class Structure:
         if gate.startswith("pause:"):
             return (0, 0) if gate in self.pauses else (float("inf"), float("inf"))
         limit = self.limits.get(gate, self.limits.get(gate.partition("=")[0]))
+        if limit is None and gate.startswith("limit:singleton/"):
+            limit = 1
         if limit is None:
             return float("inf"), float("inf")
         return limit - len(self.of("running").get(gate, ())), limit

@@ -13,6 +13,8 @@ from joelclaw_tasks.core.audit import Audit
 from joelclaw_tasks.core.audit_history import audit_history
 from joelclaw_tasks.core.history import Entry
 from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.core.rate import Rate
+from joelclaw_tasks.core.rules import Batch, Debounce, Rules
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.core.violation import quoted
 
@@ -276,10 +278,59 @@ def test_the_history_of_a_job_joins_and_nothing_starts_while_paused(rows, codes)
     assert codes == [one.code for one in audit_history(entries(*rows))]
 
 
+RATE = "rate:r"
+
+
+@pytest.mark.parametrize(
+    ("starts", "acts", "codes"),
+    [
+        ((0, 0, 1_000, 2_000), {}, []),
+        ((0, 0, 0, 0, 0), {}, ["RATE_EXCEEDED"] * 3),
+        ((0, 0, 500), {}, ["RATE_EXCEEDED"]),
+        ((0, 0, 0, 0), {1: {"verb": "rate", "gate": RATE}}, ["RATE_EXCEEDED"]),  # only since it was set
+        ((0, 0, 0, 0), {3: {"verb": "drain", "gate": "pause:family/fam"}}, []),
+    ],
+)
+def test_starts_faster_than_their_rate_are_named(starts, acts, codes):
+    rows = []
+    for number, at in enumerate(starts):
+        rows += [{"at": str(at), **acts[number]}] if number in acts else []
+        row = move("claim", "available", "executing", job=f"j{number}", gates=f"share:s\t2\n{RATE}")
+        rows.append({**row, "at": str(10_000 + at)})
+    found = audit_history([Entry(f"{n}-0", row) for n, row in enumerate(rows, 1)], {RATE: "1 1000 2"})
+
+    assert codes == [one.code for one in found]
+
+
+def test_every_kind_of_gate_and_rule_leaves_a_sound_queue(core):
+    core.store.limit({NAS: 3}, actor="t", reason="r")
+    core.store.rate({RATE: Rate(1, 1_000, 1)}, actor="t", reason="r")
+    for n in range(3):
+        core.admit(f"rate{n}", gates=("share:s=a\t2", RATE), lane="q|a|", handler="a")
+        core.admit(f"heavy{n}", gates=("share:s=b", f"{NAS}\t2"), lane="q|b|", handler="b")
+        core.admit(f"single{n}", gates=(f"limit:singleton/{n % 2}",), lane=f"q|{n % 2}|")
+    core.admit("call", rules=Rules(batch=Batch("k", 3, 5_000)).encode())
+    core.admit("typed", rules=Rules(debounce=Debounce("k", 2_000, 9_000)).encode(), lane="q|d|")
+    core.admit("shed", lane="q|s|")
+    core.store.shed(["shed"], actor="joel", reason="", target="shed")
+    core.store.pause("pause:handler/a", actor="joel", reason="", ttl_ms=60_000)
+    core.claim(most=3)
+    assert [] == audit(core).violations
+
+    core.store.drain("pause:handler/a", actor="joel", reason="", ttl_ms=60_000, lanes=["q|a|"])
+    core.store.priority(["typed", "heavy2"], 0, 0, actor="joel", reason="", target="some")
+    for tag in [one.tag for one in core.claim(most=9).jobs]:
+        core.clock.advance(700)
+        core.store.complete([tag])
+        core.claim(most=9, holder="w2")
+        assert [] == audit(core).violations
+
+
 def test_an_audit_while_work_goes_on_finds_nothing(redis_url):
     """Several holders claim, complete, release and retry under limits, pauses come and go: no false alarm."""
     stores = [Store(redis.Redis.from_url(redis_url), Keys("{jc}:")) for _ in range(4)]
-    stores[0].limit({NAS: 2, "limit:key/h": 1}, actor="t", reason="r")
+    stores[0].limit({NAS: 3, "limit:key/h": 1}, actor="t", reason="r")
+    stores[0].rate({"rate:all": Rate(400, 1_000, 20)}, actor="t", reason="r")
     stop = threading.Event()
     failures: list[BaseException] = []
 
@@ -295,7 +346,10 @@ def test_an_audit_while_work_goes_on_finds_nothing(redis_url):
                     [
                         Job(
                             id=f"{number}-{count}", queue=f"q{key % 2}", family=f"f{key % 3}", handler="h",
-                            lane=f"q{key % 2}|h|{key}", payload="{}", gates=(NAS, f"limit:key/h={key}"),
+                            lane=f"q{key % 2}|h|{key}", payload="{}",
+                            gates=(
+                                f"share:s={key}", f"{NAS}\t{1 + key % 2}", f"limit:key/h={key}", "rate:all",
+                            ),
                             priority=chance.randrange(4), slack_ms=chance.randrange(1000),
                             due_ms=0 if key else store.view.now_ms() + 20,
                         )
