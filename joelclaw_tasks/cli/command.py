@@ -13,9 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from joelclaw_tasks.cli import invocation as invocations
-from joelclaw_tasks.cli.envelope import CommandFailed, ExitCode, Failure, Outcome, without_passwords
+from joelclaw_tasks.cli.envelope import CommandFailed, ExitCode, Failure, Outcome
 from joelclaw_tasks.cli.progress import Progress
 from joelclaw_tasks.cli.terminal import show_failure, show_outcome
+from joelclaw_tasks.core.redaction import without_url_passwords
 
 _GLOBAL_OPTIONS: dict[str, Any] = {
     "home": Annotated[
@@ -84,7 +85,7 @@ def report(error: BaseException) -> ExitCode:
     """Show an exception as an error envelope; answers the exit code."""
     invocation = invocations.current()
     if invocation.debug:
-        sys.stderr.write(without_passwords("".join(traceback.format_exception(error))))
+        sys.stderr.write(without_url_passwords("".join(traceback.format_exception(error))))
     failure = Failure.of(error)
     show_failure(invocation, failure)
     return failure.exit_code

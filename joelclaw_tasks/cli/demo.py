@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from joelclaw_tasks.cli.envelope import CommandFailed, without_passwords
+from joelclaw_tasks.cli.envelope import CommandFailed
 from joelclaw_tasks.cli.progress import progress
 from joelclaw_tasks.cli.terminal import console_of, table, text, write
+from joelclaw_tasks.core.redaction import without_url_passwords
 
 if TYPE_CHECKING:
     from joelclaw_tasks.cli.demo_events import Reply
@@ -214,7 +215,7 @@ def _show(tally: Tally, replies: Sequence[Reply]) -> None:
 
 
 def _say(line: str) -> None:
-    console_of("stdout").print(text(without_passwords(line)), soft_wrap=True)
+    console_of("stdout").print(text(without_url_passwords(line)), soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -23,13 +22,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from joelclaw_tasks.core.redaction import without_url_passwords
 from joelclaw_tasks.errors import CoreUnreachable, JoelclawError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _DEEPEST = 100  # json.dumps recurses; a payload must not be able to exhaust the stack
-_URL_PASSWORD = re.compile(r"(\b[\w+.-]+://[^/\s:@]*:)[^@\s]+@")
 
 
 class ExitCode(IntEnum):
@@ -116,21 +115,21 @@ class Failure:
         """Any exception: ours by its code, a lost connection, Ctrl-C, or an internal error."""
         if isinstance(error, CommandFailed):
             return cls(
-                error.code, without_passwords(str(error)), error.fix, error.exit_code,
+                error.code, without_url_passwords(str(error)), error.fix, error.exit_code,
                 error.details, error.next_actions, error.view,
             )  # fmt: skip
         if _is_unreachable(error):
             fix = error.fix if isinstance(error, CoreUnreachable) else CoreUnreachable.fix
-            message = without_passwords(str(error))
+            message = without_url_passwords(str(error))
             return cls(CoreUnreachable.code, message, fix, ExitCode.UNREACHABLE)
         if isinstance(error, JoelclawError):
             faults = getattr(error, "faults", None)
             details = {"faults": list(faults)} if faults else getattr(error, "details", None)
-            return cls(error.code, without_passwords(str(error)), error.fix, ExitCode.FAILED, details)
+            return cls(error.code, without_url_passwords(str(error)), error.fix, ExitCode.FAILED, details)
         if isinstance(error, KeyboardInterrupt):
             fix = "Run the command again; nothing is left half done."
             return cls("INTERRUPTED", "interrupted", fix, ExitCode.INTERRUPTED)
-        message = without_passwords(f"{type(error).__name__}: {error}")
+        message = without_url_passwords(f"{type(error).__name__}: {error}")
         fix = "This is a defect: run again with --debug and report the traceback."
         return cls("INTERNAL_ERROR", message, fix, ExitCode.FAILED)
 
@@ -170,11 +169,6 @@ def to_json(value: Any, *, one_line: bool = False) -> str:
     """
     indent = None if one_line else 2
     return json.dumps(_jsonable(value, 0), indent=indent, ensure_ascii=True, allow_nan=False)
-
-
-def without_passwords(text: str) -> str:
-    """The text with the password of every URL in it masked."""
-    return _URL_PASSWORD.sub(r"\1***@", text)
 
 
 def _jsonable(value: Any, depth: int) -> Any:

@@ -15,7 +15,9 @@ MASK = "***"
 #: A shorter value hides nothing, and masking it would spoil ordinary text.
 _SHORTEST_SECRET = 6
 _SECRET_NAME = re.compile(r"(?i)(token|secret|password|passwd|credential|api_?key|private_?key|_key$|_pat$)")
-_URL_PASSWORD = re.compile(r"(://[^/\s:@]{0,200}:)[^@\s]{1,500}@")
+#: The second part is for a password with an `@` in it that is not escaped.
+_URL_PASSWORD = re.compile(r"""(://[^/\s:@]*:)[^@\s]+(?:@[^\s@/,;"'<>]*(?=@))*@""")
+_WORD = re.compile(r"\S+")
 _SHAPES = (
     re.compile(
         r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
@@ -50,7 +52,15 @@ def redacted(text: str, secrets: Collection[str] = ()) -> str:
 
 def without_url_passwords(text: str) -> str:
     """The text with the password of every URL in it masked."""
-    return _URL_PASSWORD.sub(rf"\g<1>{MASK}@", text)
+    if "://" not in text:
+        return text
+
+    def masked(found: re.Match[str]) -> str:
+        # Only up to the last @: behind it, each of many `://` would look for one in vain.
+        word, end = found[0], found[0].rfind("@") + 1
+        return _URL_PASSWORD.sub(rf"\g<1>{MASK}@", word[:end]) + word[end:]
+
+    return _WORD.sub(masked, text)
 
 
 def secrets_of(environment: Mapping[str, str] | None = None) -> set[str]:

@@ -177,6 +177,15 @@ def test_when_the_result_of_a_success_cannot_be_stored_that_is_the_error(own: Si
     wait_until(lambda: own.effects(where), "another task ran")
 
 
+def test_a_job_over_its_hard_limit_and_one_whose_process_died_have_a_signature_by_task(own: Site):
+    own.start("prefork", broker_transport_options={"max_kills": 1})
+    slow, lost = own.hard_limited.delay(), own.dies.delay(f"k{uuid.uuid4()}", 9)
+
+    assert own.wait_dead(slow.id)["signature"].startswith("TimeLimitExceeded-")
+    assert own.wait_dead(lost.id)["signature"].startswith("WorkerDied-")
+    assert {"hard_limited", "dies"} == {group["place"] for group in own.store.dead.groups()}
+
+
 def test_a_caller_hears_that_the_worker_died_under_its_job_too_often(own: Site):
     where, errors = f"k{uuid.uuid4()}", f"k{uuid.uuid4()}"
     first = own.start("threads")

@@ -22,8 +22,8 @@ from joelclaw_tasks.cli.envelope import (
     failed,
     succeeded,
     to_json,
-    without_passwords,
 )
+from joelclaw_tasks.core.redaction import without_url_passwords
 from joelclaw_tasks.errors import (
     CoreUnreachable,
     JoelclawError,
@@ -128,7 +128,7 @@ def test_a_password_in_a_url_never_reaches_a_message() -> None:
     failure = Failure.of(RuntimeError("cannot reach redis://:hunter2@10.0.0.1:6379/0 or amqp://u:p@h/"))
 
     assert failure.message == "RuntimeError: cannot reach redis://:***@10.0.0.1:6379/0 or amqp://u:***@h/"
-    assert without_passwords("12:30 a@b https://h:80/x y@z") == "12:30 a@b https://h:80/x y@z"
+    assert without_url_passwords("12:30 a@b https://h:80/x y@z") == "12:30 a@b https://h:80/x y@z"
 
 
 def test_the_envelope_itself_loads_nothing_heavy() -> None:

@@ -128,6 +128,9 @@ def test_a_failure_is_made_of_what_is_known():
 #: A ¦ is taken out: no file of the project holds what looks like a secret.
 SECRETS = [
     ("redis://user:hunter2!@host:6379/0", "hunter2!"),
+    ("redis://:" + 5_000 * "x" + "@host", "xxx"),
+    ("redis://:p@ss@host/0", "ss@"),
+    ("redis://:one,1@a/0,redis://:two;2@b/0", "two"),
     ("Authorization: Bearer abcDEF123456789", "abcDEF123456789"),
     ("Authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
     ("connect(password='my secret', user='joel')", "my secret"),
@@ -203,7 +206,8 @@ def test_a_long_traceback_keeps_its_ends_within_bounds():
 @pytest.mark.parametrize(
     "piece",
     [
-        "key=", "eyJ", "eyJaaaaaaaa.", "a.a-", "://", "://:", "token", "'", '"', "bearer ", "a", "/a",
+        "key=", "eyJ", "eyJaaaaaaaa.", "a.a-", "://", "://:", "://a:b@", "a@", "@://:", "://a:@", "token",
+        "'", '"', "bearer ", "a", "/a",
         "'a", "'\\", "0", "0:", "sk-", 'password\\"', "-----BE¦GIN PRIVATE KEY-----", '  File "',
         "Traceback (most recent call last):\n",
     ],

@@ -21,6 +21,9 @@ def test_a_discarded_job_is_kept_with_its_failure(redis_url):
     dead = emitter.store.inspect(job.job_id)
     assert ("discarded", "OSError: the disk is gone") == (dead["state"], dead["error"])
     assert {"path": "notes/a.md"} == dead["payload"]["body"][0][0]["data"]
+    # jobs that failed alike have one signature, and `joelclaw dead list` shows them as one row
+    [group] = emitter.store.dead.groups()
+    assert (dead["signature"], 1, job.job_id) == (group["signature"], group["count"], group["sample"])
     assert [] == emitter.store.claim(["default"], 1, holder="worker-1").jobs
 
 
