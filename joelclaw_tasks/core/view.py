@@ -136,10 +136,18 @@ class View:
         return found
 
     def inspect(self, job_id: str) -> dict[str, Any]:
-        """Everything known of one job; its message decoded under `payload`. Raises UnknownJob."""
+        """Everything known of one job; its message decoded under `payload`. Raises UnknownJob.
+
+        Of a call that became part of a job it answers that job, with the call's id as `call`.
+        """
         job = self._read(job_id)
         if job is None:
-            raise UnknownJob(f"no job has the id {job_id!r}")
+            into = self._client.get(self._keys.alias(job_id))
+            if into is None or not self._client.exists(self._keys.job(into.decode())):
+                raise UnknownJob(f"no job has the id {job_id!r}")
+            return {"call": job_id, **self.inspect(into.decode())}
+        if "gathered" in job:
+            job["elements"] = [one.decode() for one in self._client.hkeys(self._keys.elements(job_id))]
         if job["state"] == State.AVAILABLE:
             meta = self._client.hgetall(self._keys.lane_meta(job["lane"]))
             job["gate"] = meta.get(b"parked", b"").decode() or None
@@ -233,8 +241,9 @@ def _decoded(payload: str | None) -> Any:
         return None
     try:
         message = json.loads(payload)
-        if message["properties"].get("body_encoding") == "base64":
-            message["body"] = json.loads(base64.b64decode(message["body"]))
+        for one in message.get("jc_batch", [message]):
+            if one["properties"].get("body_encoding") == "base64":
+                one["body"] = json.loads(base64.b64decode(one["body"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return payload
     return message

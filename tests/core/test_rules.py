@@ -303,6 +303,13 @@ def test_no_element_starts_before_its_own_time(core):
     assert ["batch:a"] == core.claim_ids()
 
 
+def test_a_call_that_became_part_of_a_job_is_found_there(core):
+    admit(core, "a", BATCH)
+    admit(core, "b", BATCH)
+    found = core.store.inspect("b")
+    assert ("b", "batch:a", ["a", "b"]) == (found["call"], found["id"], sorted(found["elements"]))
+
+
 # -- topics and expiry ----------------------------------------------------------------------------
 
 
