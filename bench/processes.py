@@ -87,7 +87,7 @@ def redis_server(directory: Path) -> Iterator[int]:
 @contextmanager
 def proxy(target_port: int, rtt_ms: float) -> Iterator[int]:
     """A latency proxy in front of the port; gives the port it listens on."""
-    command = [sys.executable, "-m", "bench.proxy", "--target", str(target_port), "--rtt-ms", str(rtt_ms)]
+    command = [sys.executable, "-m", "chaos.proxy", "--target", str(target_port), "--rtt-ms", str(rtt_ms)]
     with running(command, name="proxy", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield int(process.stdout.readline())

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import redis
-from fault_proxy import FaultProxy
 from workers import Site
 
+from chaos.proxy import FaultProxy
 from tests.conftest import free_port, start_redis, wait_until
 
 
