@@ -20,7 +20,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "debounce": {"debounce": {"key": "data.d", "wait_s": 0.3, "max_wait_s": 1}},
     "batch": {"batch": {"key": "data.e", "size": 3, "max_wait_s": 0.6}},
     "cancel_on": {"cancel_on": [{"event": "stop", "match": "data.c", "of": "data.f"}]},
-    "expires": {"expires_s": 1.5},
+    "expires": {"expires_s": 0.8},
     "delay": {"delay_s": 0.2},
     "limit": {"concurrency": [{"limit": 2}, {"limit": 1, "key": "data.g"}], "resources": ["nas"]},
     "weight": {"resources": [{"name": "nas", "weight": 2}]},
@@ -142,7 +142,7 @@ def check_cancel_on(history: History) -> None:
 
 def check_expires(history: History) -> None:
     for start in (one for one in history.starts if not one.is_retry):
-        assert start.at < max(event["at_ms"] for event in start.events) + 1_500
+        assert start.at < max(event["at_ms"] for event in start.events) + 800
 
 
 def check_delay(history: History) -> None:
