@@ -52,15 +52,18 @@ def priority(
 def cancel(
     target: Target = None,
     *,
+    for_good: Annotated[bool, typer.Option("--for-good", help="Forget them at once: no undo.")] = False,
     where: Where = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     reason: Reason = "",
     actor: Actor = None,
 ) -> Outcome:
-    """Take waiting jobs away for good; a running job that is named is asked to stop. Cannot be undone."""
+    """Take waiting jobs away; a running job that is named is asked to stop. Undo works for an hour."""
     verb = open_queue(actor).cancel
-    return on_jobs(verb, target, where=where, dry_run=dry_run, yes=yes, reason=reason)
+    return on_jobs(
+        verb, target, where=where, dry_run=dry_run, yes=yes, reason=reason, for_good=for_good
+    )  # fmt: skip
 
 
 @command

@@ -166,6 +166,17 @@ class Controls(Caller, ABC):
         """Held -> what it was before it was shed, with its old rank. UNSHED or another word for each id."""
         return self._bulk("unshed", ids, [], actor, reason, target=target, act=act)
 
+    def cancel_for_undo(
+        self, ids: Sequence[str], *, actor: str, reason: str, target: str, act: str = ""
+    ) -> tuple[str, list[Word]]:
+        """`cancel` that can be undone for an hour; without a `target` it cannot. Answers the act too.
+
+        A job with rules (dedup, singleton, batch, ...) has let go of what it held, and does not come back.
+        """
+        args = [*self._head(), actor, text(reason), text(target), act, *ids]
+        made, words = self._call("cancel", args)
+        return made.decode(), read_words(words)
+
     def _bulk(
         self,
         verb: str,
@@ -203,6 +214,10 @@ class Controls(Caller, ABC):
             )
             raise CannotUndo(f"{act} ({done['verb']} {done['target']}) cannot be undone: {why}")
         return done, int(went_back), int(left)
+
+    def has_touched(self, act: str) -> bool:
+        """Whether there are jobs that undoing this act would look at."""
+        return bool(self._ask(lambda: self.client.exists(self.keys.touched(act))))
 
     def controls(self) -> list[Act]:
         """Every control in force, oldest first."""

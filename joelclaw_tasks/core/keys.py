@@ -43,6 +43,7 @@ KEYS: dict[str, str] = {
     "controls": "controls",  # hash: "<verb>|<target>" -> JSON of the act that is in force
     "acts": "acts",  # hash: id of an act -> its JSON, the newest 1,000; last -> how many there were
     "touched": "touched:%s",  # zset of an act: job id -> what the job was, for undo
+    "shelved": "shelved:%s",  # hash: a job that was cancelled, for undo, as it was
     "priorities": "priorities",  # hash: family -> "<slack_ms>|<priority>" of jobs admitted from now on
     "drains": "drains",  # hash: pause gate -> admitted_at up to which its jobs pass
     "transitions": "transitions",  # stream: one entry per verb

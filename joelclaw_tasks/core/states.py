@@ -133,4 +133,7 @@ TRANSITIONS: tuple[tuple[State | None, Verb, State], ...] = (
     (State.AVAILABLE, Verb.UNDO, State.SCHEDULED),
     (State.AVAILABLE, Verb.UNDO, State.RETRYABLE),
     (State.HELD, Verb.CANCEL, State.CANCELLED),
+    (State.CANCELLED, Verb.UNDO, State.AVAILABLE),
+    (State.CANCELLED, Verb.UNDO, State.SCHEDULED),
+    (State.CANCELLED, Verb.UNDO, State.RETRYABLE),
 )

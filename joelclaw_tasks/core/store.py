@@ -200,7 +200,7 @@ class Store(Controls):
 
         CANCELLED, ASKED, MISSING or WRONG_STATE (it is over) for each id.
         """
-        return read_words(self._call("cancel", [*self._head(), actor, text(reason), *ids])) if ids else []
+        return self.cancel_for_undo(ids, actor=actor, reason=reason, target="")[1] if ids else []
 
     def revive(self, ids: Sequence[str], *, actor: str, reason: str) -> list[Word]:
         """Discarded -> available, as new. REVIVED, MISSING or WRONG_STATE for each id."""

@@ -74,15 +74,19 @@ class JobVerbs:
 
         return self._on_jobs("priority", chosen, call, even_if_none=bool(ttl_ms), **options)
 
-    def cancel(self, target: str | None = None, **options: Unpack[Options]) -> Acted:
-        """Take waiting jobs away for good; running ones, named or `state=executing`, are asked to stop.
+    def cancel(
+        self, target: str | None = None, *, for_good: bool = False, **options: Unpack[Options]
+    ) -> Acted:
+        """Take waiting jobs away; running ones, named or `state=executing`, are asked to stop.
 
-        This cannot be undone. Options and errors as `shed`.
+        For an hour it can be undone, for jobs that only waited and have no rules (dedup, singleton, batch,
+        ...); `for_good` forgets them at once. Options and errors as `shed`.
         """
         chosen = self._choose(target, WAITING, options)
 
-        def call(ids: Sequence[str], _: str) -> tuple[str, Sequence[Word]]:
-            return "", self.store.cancel(ids, **self._said(options))
+        def call(ids: Sequence[str], act: str) -> tuple[str, Sequence[Word]]:
+            label = "" if for_good else chosen.text
+            return self.store.cancel_for_undo(ids, target=label, act=act, **self._said(options))
 
         return self._on_jobs("cancel", chosen, call, **options)
 

@@ -211,8 +211,9 @@ class Queue(JobVerbs):
     def _last_of(self, actor: str) -> str:
         in_force = {act.id for act in self.controls()}
         for act in reversed(self.acts()):
-            undoable = act.id in in_force or act.verb in {"resume", "priority", "stage"}
-            if act.actor == actor and act.undone_at is None and undoable:
+            if act.actor != actor or act.undone_at is not None:
+                continue
+            if act.id in in_force or act.verb == "resume" or self.store.has_touched(act.id):
                 return act.id
         raise UnknownControl(f"{actor} has done nothing that could be undone")
 

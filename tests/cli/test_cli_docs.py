@@ -26,6 +26,7 @@ def test_every_option_on_the_page_is_in_the_help(joelclaw_offline: JoelclawProce
             ["queue", "pause"],
             ["queue", "resume"],
             ["queue", "rate"],
+            ["queue", "cancel"],
             ["queue", "drain"],
             ["queue", "priority"],
             ["queue", "stats"],

@@ -415,6 +415,55 @@ def test_what_runs_is_not_shed_and_what_is_not_held_is_not_unshed(core):
     assert [Word.WRONG_STATE, Word.MISSING] == core.store.unshed(["a", "b"], target="a", **JOEL)[1]
 
 
+# -- cancel, and back -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep_ms", [0, 60_000])
+def test_what_an_act_cancelled_comes_back_as_it_was(core, keep_ms):
+    core.admit("a", keep_ms=keep_ms)
+    core.admit("due", keep_ms=keep_ms, due_ms=core.clock.now + 5_000)
+    core.admit("parked", keep_ms=keep_ms)
+    shed(core, ["parked"])
+    was = core.field("a", "rank")
+
+    act, words = core.store.cancel_for_undo(["a", "due", "parked"], target="chosen", **JOEL)
+
+    assert [Word.CANCELLED] * 3 == words
+    assert [] == core.claim_ids(most=9)
+    assert 0 == core.store.snapshot()["total"]
+    core.clock.advance(1_000)
+    assert (3, 0) == core.store.undo(act, **JOEL)[1:]
+    assert ("available", was, "scheduled", "available") == (
+        core.state("a"), core.field("a", "rank"), core.state("due"), core.state("parked"),
+    )  # fmt: skip
+    assert -1 == core.text.pttl(core.key.job("a"))
+    assert 0 == core.store.snapshot()["by_state"]["cancelled"]
+    assert {"from": "cancelled", "to": "available"}.items() <= core.entries("undo")[1].items()
+    assert {"a", "parked"} == set(core.claim_ids(most=9))
+    core.clock.advance(10_000)
+    assert ["due"] == core.claim_ids(most=9)
+
+
+def test_what_was_sent_again_after_it_was_cancelled_is_not_replaced_by_undo(core):
+    core.admit("a")
+    act = core.store.cancel_for_undo(["a"], target="a", **JOEL)[0]
+    core.admit("a", priority=0)
+    assert (0, 0) == core.store.undo(act, **JOEL)[1:]
+    assert "0" == core.field("a", "priority")
+
+
+def test_what_runs_is_asked_and_what_a_person_steered_is_not_cancelled_by_the_observer(core):
+    core.admit("runs")
+    core.start()
+    core.admit("p")
+    core.store.priority(["p"], 0, 0, target="p", **JOEL)
+    assert [Word.HELD_BY_PERSON] == core.store.cancel(["p"], **OBSERVER)
+    act, words = core.store.cancel_for_undo(["runs"], target="runs", **JOEL)
+    assert [Word.ASKED] == words
+    with pytest.raises(CannotUndo):
+        core.store.undo(act, **JOEL)
+
+
 # -- drain ----------------------------------------------------------------------------------------------
 
 

@@ -250,10 +250,13 @@ def test_what_waits_is_cancelled_and_what_runs_only_when_it_is_meant(queue):
     claim(queue)
     admit(queue, "a", "b")
     admit(queue, "due", due_ms=later(queue))
-    assert (3, 3, None) == ((acted := queue.cancel("note")).matched, acted.changed, acted.control)
+    assert (3, 3, "c1") == ((acted := queue.cancel("note")).matched, acted.changed, acted.control)
     assert "executing" == state(queue, "runs")
     assert 1 == queue.cancel(where="state=executing").changed
-    with pytest.raises(UnknownControl):
+    assert 3 == queue.undo("c1").jobs
+    assert ["available", "available", "scheduled"] == [state(queue, each) for each in ("a", "b", "due")]
+    assert (3, None) == ((acted := queue.cancel("note", for_good=True)).changed, acted.control)
+    with pytest.raises(UnknownControl, match="nothing that could be undone"):
         queue.undo()
 
 

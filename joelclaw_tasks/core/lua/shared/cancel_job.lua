@@ -21,7 +21,8 @@ local function ask_to_stop(job, actor, reason)
   return "ASKED"
 end
 
-local function cancel_job(id, actor, reason)
+-- `act`: the act that can be undone for an hour. What holds something by its rules is not brought back.
+local function cancel_job(id, actor, reason, act)
   local job = read_job(id)
   if not job then return cancel_element(id, actor, reason, cancel_job) end
   if job.state == "executing" then return ask_to_stop(job, actor, reason) end
@@ -42,7 +43,12 @@ local function cancel_job(id, actor, reason)
   else
     return "WRONG_STATE"
   end
-  move_job(job, "cancel", "cancelled", now_ms, { actor = actor, reason = reason })
+  move_job(job, "cancel", "cancelled", now_ms, { actor = actor, reason = reason, control = act })
+  if act and not job.rules and not job.gathered then
+    redis.call("RENAME", job_key(id), shelved_key(id))
+    redis.call("PEXPIRE", shelved_key(id), 3600000)
+    redis.call("ZADD", touched_key(act), now_ms, id)
+  end
   forget(job, "cancelled", now_ms)
   return "CANCELLED"
 end

@@ -15,6 +15,27 @@ local function unshed(job, verb, now_ms, entry)
   return of[1]
 end
 
+-- What was cancelled by an act lies aside for an hour, unless its id is in use again.
+local function unshelve(id, now_ms, entry)
+  local known = redis.call("HGET", job_key(id), "state")
+  if known and known ~= "cancelled" or redis.call("EXISTS", shelved_key(id)) == 0 then return false end
+  redis.call("RENAME", shelved_key(id), job_key(id))
+  redis.call("PERSIST", job_key(id))
+  local job = read_job(id)
+  local of = redis.call("HMGET", job_key(id), "held_from", "due_at")
+  local state = job.state == "held" and of[1] or job.state
+  redis.call("HDEL", job_key(id), "held_by", "held_from", "held_for", "held_at")
+  count(job, "cancelled", -1)
+  job.state, entry.from = nil, "cancelled"
+  if state == "available" then
+    set_available(job, job.rank, now_ms)
+  else
+    set_waiting(job, state, tonumber(of[2]), now_ms)
+  end
+  move_job(job, "undo", state, now_ms, entry)
+  return true
+end
+
 -- A control of `shed` is over when none of its jobs is left.
 local function end_shed(id)
   if redis.call("EXISTS", touched_key(id)) == 1 then return end
@@ -50,13 +71,16 @@ local function revert(act, actor, reason, now_ms)
   local popped = redis.call("ZPOPMIN", touched_key(act.id), BATCH)
   local went_back = 0
   for i = 1, #popped, 2 do
-    local job = read_job(popped[i])
+    local job, done = read_job(popped[i]), false
     local field = act.verb == "shed" and "held_by" or "steered"
-    if job and redis.call("HGET", job_key(job.id), field) == act.id then
+    local entry = { actor = actor, reason = reason, control = act.id }
+    if act.verb == "cancel" then
+      done = unshelve(popped[i], now_ms, entry)
+    elseif job and redis.call("HGET", job_key(job.id), field) == act.id then
       if field == "steered" then redis.call("HDEL", job_key(job.id), "steered", "steered_by") end
-      local entry = { actor = actor, reason = reason, control = act.id }
-      if REVERT[act.verb](job, tonumber(popped[i + 1]), now_ms, entry) then went_back = went_back + 1 end
+      done = REVERT[act.verb](job, tonumber(popped[i + 1]), now_ms, entry)
     end
+    if done then went_back = went_back + 1 end
   end
   settle_lanes()
   return went_back, redis.call("ZCARD", touched_key(act.id))
