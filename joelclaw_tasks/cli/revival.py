@@ -12,7 +12,7 @@ from joelclaw_tasks.cli.command import usage
 if TYPE_CHECKING:
     from joelclaw_tasks.core.store import Store
 
-_AT_ONCE = 500
+_AT_ONCE = 200  # some 25 ms of Redis's time
 #: How often it looks whether it is to stop.
 _LOOK_S = 0.1
 _RATE = re.compile(r"(\d{1,7})\s*/\s*(s|m|h)", re.ASCII)

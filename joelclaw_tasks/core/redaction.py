@@ -18,16 +18,32 @@ _SECRET_NAME = re.compile(r"(?i)(token|secret|password|passwd|credential|api_?ke
 #: The second part is for a password with an `@` in it that is not escaped.
 _URL_PASSWORD = re.compile(r"""(://[^/\s:@]*:)[^@\s]+(?:@[^\s@/,;"'<>]*(?=@))*@""")
 _WORD = re.compile(r"\S+")
+#: What a secret looks like, after the pieces of text of which it must have one: looking for them first costs
+#: next to nothing, and most text has none.
 _SHAPES = (
-    re.compile(
-        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
+    (
+        ("-----BEGIN",),
+        re.compile(
+            r"(?s)-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
+        ),
     ),
-    re.compile(r"(?<![\w-])(?:sk|pk|rk|xox[abeprs]|glpat)[-_][\w-]{16,}"),
-    re.compile(r"(?<!\w)(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,})"),
-    re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),  # a JSON Web Token
-    re.compile(r"(?<!\d)\d{8,10}:[\w-]{30,}"),  # a token of a Telegram bot
+    (
+        ("sk-", "sk_", "pk-", "pk_", "rk_", "xox", "glpat-"),
+        re.compile(r"(?<![\w-])(?:sk|pk|rk|xox[abeprs]|glpat)[-_][\w-]{16,}"),
+    ),
+    (
+        ("gh", "AKIA", "AIza"),
+        re.compile(r"(?<!\w)(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,})"),
+    ),
+    (("eyJ",), re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")),  # a JSON Web Token
+    ((":AA",), re.compile(r"(?<!\d)\d{8,10}:AA[\w-]{28,}")),  # a token of a Telegram bot
 )
+_SCHEMES = ("bearer", "basic")
 _BEARER = re.compile(r"(?i)(\b(?:bearer|basic)\s{1,3})(?=[\w.~+/-]{0,60}[\d=])[\w.~+/-]{8,}={0,2}")
+_NAMES = (
+    "passw", "pwd", "secret", "token", "api", "access", "private", "authorization", "credential", "cookie",
+    "session", "key=",
+)  # fmt: skip
 _VALUE = r"""(?:"[^"\n]*"|'[^'\n]*'|[^\s,;&)}\]"']+)"""
 _NAMED = re.compile(
     r"(?i)((?:password|passwd|\bpwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|authorization"
@@ -44,10 +60,16 @@ def redacted(text: str, secrets: Collection[str] = ()) -> str:
     """
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
-    for shape in _SHAPES:
-        text = shape.sub(MASK, text)
+    for pieces, shape in _SHAPES:
+        if any(piece in text for piece in pieces):
+            text = shape.sub(MASK, text)
     text = without_url_passwords(text)
-    return _BEARER.sub(rf"\g<1>{MASK}", _NAMED.sub(rf"\g<1>{MASK}", text))
+    lower = text.lower()
+    if any(name in lower for name in _NAMES):
+        text = _NAMED.sub(rf"\g<1>{MASK}", text)
+    if any(scheme in lower for scheme in _SCHEMES):
+        text = _BEARER.sub(rf"\g<1>{MASK}", text)
+    return text
 
 
 def without_url_passwords(text: str) -> str:

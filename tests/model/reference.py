@@ -225,6 +225,12 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
             self._enter_lane(entry, entry.rank, is_new=False)
         return Word.UNSHED
 
+    def purge(self, id: str) -> Word:
+        if (entry := self.jobs.get(id)) is None or entry.state is not State.DISCARDED:
+            return Word.MISSING if entry is None else Word.WRONG_STATE
+        self.end(entry, State.CANCELLED)
+        return Word.PURGED
+
     def expire(self, holders: Collection[str], now: int) -> int:
         lost = [e for e in self.jobs.values() if e.holder and e.holder in holders]
         self.expiries = {holder: due for holder, due in self.expiries.items() if holder not in holders}

@@ -183,6 +183,10 @@ class Machine(RuleBasedStateMachine):
         words = self.store.revive(ids, actor="t", reason="")
         self._same([self.model.revive(id, self.now) for id in ids], words)
 
+    @rule(ids=st.lists(ids, min_size=1, max_size=6))
+    def purge(self, ids):
+        self._same([self.model.purge(id) for id in ids], self.store.purge(ids, actor="t", reason=""))
+
     @precondition(lambda self: self.model.startable(("qa", "qb")))
     @rule(data=st.data())
     def cancel_what_would_be_next(self, data):
