@@ -42,6 +42,12 @@ class Rate:
         """How Redis keeps it."""
         return f"{self.limit} {self.period_ms} {self.burst}"
 
+    def tokens(self, tat_ms: float, now_ms: float) -> int:
+        """How many jobs may start now, when the next one is expected at `tat_ms` (epoch)."""
+        interval_ms = self.period_ms / self.limit
+        tat_ms = max(now_ms, min(tat_ms, now_ms + self.burst * interval_ms))
+        return int((now_ms - tat_ms) / interval_ms + self.burst + 1e-9)
+
     @classmethod
     def decode(cls, text: str) -> Rate:
         """Read what `encode` wrote."""

@@ -6,11 +6,13 @@ import base64
 import heapq
 import json
 from collections import defaultdict
+from dataclasses import asdict
 from operator import itemgetter
 from typing import Any
 
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.rank import PRIORITIES
+from joelclaw_tasks.core.rate import Rate
 from joelclaw_tasks.core.states import FINAL, WAITING, State
 from joelclaw_tasks.errors import UnknownJob
 
@@ -47,9 +49,10 @@ class View:
         pipe.hgetall(self._keys.counts)
         pipe.hgetall(self._keys.pauses)
         pipe.hgetall(self._keys.limits)
+        pipe.hgetall(self._keys.rates)
         pipe.zrange(self._keys.parked_gates, 0, 999)
         pipe.time()
-        counts, pauses, limits, spots, clock = pipe.execute()
+        counts, pauses, limits, rates, spots, clock = pipe.execute()
         now_ms = clock[0] * 1000 + clock[1] // 1000
         families: dict[str, dict[str, Any]] = {}
         queues: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -79,7 +82,7 @@ class View:
             "oldest_age_ms": max(ages.values(), default=None),
             "families": sorted(families.values(), key=lambda entry: (-entry["total"], entry["family"])),
             "queues": {queue: dict(states) for queue, states in sorted(queues.items())},
-            "gates": self._gates(pauses, limits, spots),
+            "gates": self._gates(pauses, limits, rates, spots, now_ms),
             "pauses": [json.loads(record) for _, record in sorted(pauses.items())],
         }
 
@@ -150,11 +153,15 @@ class View:
             job["elements"] = [one.decode() for one in self._client.hkeys(self._keys.elements(job_id))]
         if job["state"] == State.AVAILABLE:
             meta = self._client.hgetall(self._keys.lane_meta(job["lane"]))
-            job["gate"] = meta.get(b"parked", b"").decode() or None
+            job["gate"] = _gate_of(meta.get(b"parked", b"").decode()) or None
             job["parked_at"] = int(meta.get(b"parked_at") or 0) or None
         if job["state"] != State.EXECUTING:
             job.pop("holder", None)
-        job["gates"] = [gate for gate in job.get("gates", "").split("\n") if gate]
+        lines = [line.partition("\t") for line in job.get("gates", "").split("\n") if line]
+        job["gates"] = [name for name, _, _ in lines if not name.startswith("share:")]
+        job["places"] = {n: int(weight) for n, _, weight in lines if weight and n.startswith("limit:")}
+        shares = [name.removeprefix("share:") for name, _, _ in lines if name.startswith("share:")]
+        job["share"] = shares[0] if shares else None
         job["priority"] = PRIORITIES[job["priority"]]
         job["payload"] = _decoded(job.get("payload"))
         job.pop("next_payload", None)
@@ -173,9 +180,14 @@ class View:
         return job
 
     def _gates(
-        self, pauses: dict[bytes, bytes], limits: dict[bytes, bytes], spots: list[bytes]
+        self,
+        pauses: dict[bytes, bytes],
+        limits: dict[bytes, bytes],
+        rates: dict[bytes, bytes],
+        spots: list[bytes],
+        now_ms: int,
     ) -> list[dict[str, Any]]:
-        parked: dict[str, int] = dict.fromkeys([name.decode() for name in (*pauses, *limits)], 0)
+        parked: dict[str, int] = dict.fromkeys([name.decode() for name in (*pauses, *limits, *rates)], 0)
         pipe = self._client.pipeline(transaction=False)
         for spot in spots:
             pipe.zcard(self._keys.parked(spot.decode()))
@@ -185,16 +197,24 @@ class View:
         names = sorted(parked)
         for gate in names:
             pipe.zcard(self._keys.running(gate))
+        for gate in names:
+            pipe.get(self._keys.tat(gate))
+        found = pipe.execute()
         gates = []
-        for gate, running in zip(names, pipe.execute(), strict=True):
+        for gate, running, tat in zip(names, found, found[len(names) :], strict=False):
             limit = limits.get(gate.encode(), limits.get(gate.partition("=")[0].encode()))
             most = None if limit is None else int(limit)
+            text = rates.get(gate.encode(), rates.get(gate.partition("=")[0].encode()))
+            rate = None if text is None else Rate.decode(text.decode())
             gates.append(
                 {
                     "gate": gate,
                     "kind": gate.partition(":")[0],
-                    "shut": gate.encode() in pauses or (most is not None and running >= most),
+                    "shut": gate.encode() in pauses
+                    or (most is not None and running >= most)
+                    or (rate is not None and rate.tokens(float(tat or 0), now_ms) < 1),
                     "limit": most,
+                    **({} if rate is None else {"rate": asdict(rate)}),
                     "running": running,
                     "parked_lanes": parked[gate],
                 }
@@ -221,8 +241,8 @@ class View:
 
 
 def _gate_of(spot: str) -> str:
-    """A spot is where the lanes of one queue wait at a gate (see shared/lanes.lua)."""
-    return spot.partition("\n")[0]
+    """A spot is where the lanes of one queue and weight wait at a gate (see shared/parking.lua)."""
+    return spot.partition("\n")[0].partition("\t")[0]
 
 
 def _family(name: str) -> dict[str, Any]:

@@ -31,10 +31,9 @@ EVENT = {
     ],
 }
 GATES = [
-    "share:mail.send=ann\t3",
     "limit:handler/mail.send",
     "limit:key/mail.send=ann",
-    "limit:resource/nas\t2",
+    "limit:resource/nas",
     "rate:handler/mail.send",
 ]
 
@@ -82,6 +81,7 @@ def test_a_call_of_a_handlers_task_is_admitted_as_the_registry_says(routed: Site
     assert "P1" == job["priority"]
     assert "io|mail.send|=ann%7C=ann" == job["lane"]
     assert GATES == job["gates"]
+    assert ({"limit:resource/nas": 2}, "mail.send=ann") == (job["places"], job["share"])
 
 
 def test_an_explicit_priority_beats_the_registry(routed: Site):

@@ -281,6 +281,23 @@ def test_a_rate_for_what_is_no_rate_gate_is_refused_and_none_of_the_call_is_set(
     assert {} == core.image()
 
 
+def test_what_is_seen_of_gates_names_weights_rates_and_shares(core):
+    rate(core, 1, 60_000)
+    limit(core, NAS, 2)
+    gates = ("share:h=ann\t3", f"{NAS}\t2", MAIL)
+    lane(core, "mail", "m1", "m2", gates=gates)
+    core.claim(most=9)
+
+    seen = {gate["gate"]: gate for gate in core.store.snapshot()["gates"]}
+
+    assert {NAS, MAIL} == set(seen)
+    assert (True, 2, 2, 1) == tuple(seen[NAS][name] for name in ("shut", "limit", "running", "parked_lanes"))
+    assert {"limit": 1, "period_ms": 60_000, "burst": 1} == seen[MAIL]["rate"]
+    job = core.store.inspect("m2")
+    assert (NAS, [NAS, MAIL], {NAS: 2}, "h=ann") == (job["gate"], job["gates"], job["places"], job["share"])
+    assert NAS == core.store.list_jobs()[0]["gate"]
+
+
 # -- what code declares ---------------------------------------------------------------------------
 
 
