@@ -28,6 +28,7 @@ JoelclawError
 ├── UnsafeRedis            Redis answers, but its policy may lose work
 ├── UnknownHandler         no registry entry has a handler of that name
 ├── UnknownJob             no job has that id
+├── NothingMeasured        a forecast has no run times to draw from
 ├── WrongState             the job exists, but the verb does not apply to its state
 ├── FleetError             the fleet cannot start, or is not running
 └── ScriptDrift            a Lua script answered a word that Python does not know
@@ -262,6 +263,13 @@ class UnknownJob(JoelclawError):
 
     code = "QUEUE_MESSAGE_MISSING"
     fix = "`joelclaw queue list` prints the ids of waiting jobs."
+
+
+class NothingMeasured(JoelclawError):
+    """A forecast needs to know how long jobs take, and none has ended lately."""
+
+    code = "QUEUE_NOTHING_MEASURED"
+    fix = "Let workers finish some jobs first; `joelclaw queue stats` shows what was measured."
 
 
 class WrongState(JoelclawError):

@@ -75,19 +75,19 @@ class Audit:
     def _run(self) -> None:
         now_ms = int(self._store._call("explain", [self._store._head()[0]], repeatable=True)[0])
         counts = CountCheck(self._client, self._keys, self._store.history)
-        self._jobs = JobChecks(self._client, self._keys, now_ms)
+        self._jobs = JobChecks(self._client, self._keys, now_ms, counts.note)
         self._lanes = LaneChecks(self._client, self._keys, now_ms, self._shut_gates, self._limited_at)
         pattern = "".join(f"\\{each}" if each in "*?[]\\" else each for each in self._keys.prefix) + "*"
         for names in _steps(self._client.scan_iter(pattern, _STEP)):
             self._found.keys += len(names)
-            self._check_keys(names, counts)
+            self._check_keys(names)
         self._check_singles()
         self._check_counts(counts)
         self._check_history()
 
     # -- steps ----------------------------------------------------------------------------------
 
-    def _check_keys(self, names: Sequence[str], counts: CountCheck) -> None:
+    def _check_keys(self, names: Sequence[str]) -> None:
         by_kind: dict[str, list[str]] = {}
         for name in names:
             kind, _, rest = name.removeprefix(self._keys.prefix).partition(":")
@@ -98,7 +98,6 @@ class Audit:
         jobs, lanes = by_kind.get("job", []), by_kind.get("lane", [])
         self._found.jobs += len(jobs)
         self._found.lanes += len(lanes)
-        counts.note(jobs)
         self._stands(self._jobs.job, jobs)
         self._stands(self._lanes.lane, lanes)
         self._stands(self._lanes.lane_meta, by_kind.get("lane_meta", []))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from joelclaw_tasks.core.history import Entry, History
 from joelclaw_tasks.core.keys import Keys
@@ -29,17 +29,20 @@ class CountCheck:
         self._since = self._newest()
         self._noted: dict[str, tuple[str, str, str, str]] = {}
 
-    def note(self, ids: list[str]) -> None:
-        """Read the queue, family, priority and state of jobs."""
-        fields = self._read(ids)
-        self._noted.update({job_id: values for job_id, values in zip(ids, fields, strict=True) if values})
+    def note(self, job_id: str, job: Mapping[str, str | None]) -> None:
+        """Remember the queue, family, priority and state of a job."""
+        values = (job["queue"], job["family"], job["priority"], job["state"])
+        if None not in values:
+            self._noted[job_id] = cast("tuple[str, str, str, str]", values)
 
     def look_again(self, wrong: Mapping[str, int]) -> None:
         """Read the jobs of these families again: a priority may change without a move."""
         families = {tuple(name.rsplit("|", 2)[0].split("\n")) for name in wrong}
         ids = [job_id for job_id, values in self._noted.items() if values[:2] in families]
         for start in range(0, len(ids), _STEP):
-            self.note(ids[start : start + _STEP])
+            step = ids[start : start + _STEP]
+            found = zip(step, self._read(step), strict=True)
+            self._noted.update({job_id: values for job_id, values in found if values})
 
     def compare(self) -> dict[str, int] | None:
         """By field of `counts`, how much it is off; None when more moved than the stream could hold."""

@@ -80,4 +80,5 @@ def _measured(pace: Pace, lane: LaneNow) -> str:
     mean_ms = pace.mean_ms(lane.runs_of)
     if mean_ms is None:
         return "runs of other handlers, for this one has none yet"
-    return f"{len(pace.runs[lane.runs_of])} runs of {lane.runs_of}, {mean_ms / 1000:.3g} s in the mean"
+    mean = f"{mean_ms:.3g} ms" if mean_ms < 1_000 else f"{mean_ms / 1_000:.3g} s"
+    return f"{len(pace.runs[lane.runs_of])} runs of {lane.runs_of}, {mean} in the mean"

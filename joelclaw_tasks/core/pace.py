@@ -14,8 +14,8 @@ from typing import NamedTuple
 from joelclaw_tasks.core.history import Entry, History
 from joelclaw_tasks.core.states import State, Verb
 
-#: Entries of the stream that are looked at: about three for each job.
-ENTRIES = 30_000
+#: Claims and ends that are looked at: two for each job.
+ENTRIES = 20_000
 #: Runs remembered of each handler: the newest.
 _RUNS = 2_000
 _ENDS = {Verb.COMPLETE, Verb.RETRY, Verb.RELEASE, Verb.EXPIRE, Verb.DISCARD}
@@ -64,8 +64,8 @@ class Pace:
 
 
 def measure(history: History) -> Pace:
-    """The pace of the newest `ENTRIES` entries of the stream. Raises CoreUnreachable."""
-    newest = list(islice(history.read(newest_first=True), ENTRIES))
+    """The pace of the newest `ENTRIES` claims and ends in the stream. Raises CoreUnreachable."""
+    newest = list(islice(history.read(newest_first=True, verbs=(Verb.CLAIM, *_ENDS)), ENTRIES))
     return pace_of(reversed(newest))
 
 

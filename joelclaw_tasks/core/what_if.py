@@ -13,6 +13,7 @@ from joelclaw_tasks.core.simulation import Simulation
 from joelclaw_tasks.core.snapshot import Snapshot, take_snapshot
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.core.world import Arrivals, LaneNow, Played, World, with_gates
+from joelclaw_tasks.errors import NothingMeasured
 
 #: Simulated runs of each world, and the jobs that all runs of one together may start.
 _MOST_RUNS, _FEWEST_RUNS, _MOST_STARTS = 20, 3, 300_000
@@ -53,8 +54,10 @@ class WhatIf:
         """When the queue drains, and who waits how much longer, as plain values.
 
         Beside a pause or a limit, arrivals come in with and without it; alone they are the change.
-        `slack_ms` is that of what comes in. Waits count from now.
+        `slack_ms` is that of what comes in. Waits count from now. Raises NothingMeasured.
         """
+        if not self._pace.runs:
+            raise NothingMeasured("no job has ended in the time that the stream still holds")
         world = self._snapshot.world
         expected = tuple(
             Arrivals(self._lanes_of(family), per_second, slack_ms)

@@ -23,13 +23,13 @@ def job(job_id: str, family: str = "shop.add", **changes: Any) -> Job:
     return Job(**{**fields, **changes})
 
 
-def run(store: Store, *jobs: Job) -> None:
+def run(store: Store, *jobs: Job, at_once: int = 1) -> None:
     """Carry jobs out, so that there is something to measure."""
     store.admit(jobs)
-    for _ in jobs:
-        [claimed] = store.claim(["default"], 1, "w1").jobs
+    for _ in range(0, len(jobs), at_once):
+        claimed = store.claim(["default"], at_once, "w1").jobs
         time.sleep(0.002)  # a run takes time
-        store.complete([claimed.tag])
+        store.complete([one.tag for one in claimed])
 
 
 def test_explain_answers_the_gate_and_the_estimate(joelclaw: JoelclawProcess, store: Store) -> None:
@@ -107,7 +107,7 @@ def test_people_read_why_and_where_the_time_went(joelclaw: JoelclawProcess, stor
 
 def test_simulate_plays_a_limit_beside_what_is(joelclaw: JoelclawProcess, store: Store) -> None:
     store.limit({NAS: 2}, actor="t", reason="r")
-    run(store, *(job(f"done{n}", gates=(NAS,)) for n in range(2)))
+    run(store, *(job(f"done{n}", gates=(NAS,)) for n in range(2)), at_once=2)
     store.admit([job(f"j{n}", gates=(NAS,)) for n in range(20)])
     before = store.snapshot()["by_state"]
 
@@ -140,6 +140,7 @@ def test_simulate_of_a_pause_says_what_never_starts(joelclaw: JoelclawProcess, s
         (["--limit", "nas=-1"], "USAGE", 2),
         (["--limit", "nas=1.5"], "USAGE", 2),
         (["--arrivals", "shop.add=inf"], "USAGE", 2),
+        (["--pause", "shop.add"], "QUEUE_NOTHING_MEASURED", 1),
         (["--arrivals", "shop.ad=1"], "QUEUE_FAMILY_UNKNOWN", 1),
         (["--limit", "nothing-like-it=1"], "QUEUE_GATE_UNKNOWN", 1),
         (["--pause", "nothing-like-it"], "QUEUE_GATE_UNKNOWN", 1),
