@@ -8,19 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 from joelclaw_tasks.core.rate import Rate
-from joelclaw_tasks.core.states import FINAL, WAITING, State
+from joelclaw_tasks.core.states import WAITING
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import NotPaused, UnknownControl
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.draining import Draining
-from joelclaw_tasks.steering.job_verbs import JobVerbs, Ttl
+from joelclaw_tasks.steering.job_verbs import Ttl
 from joelclaw_tasks.steering.names import gate_among
-from joelclaw_tasks.steering.results import Control, Drained, Undone, as_json
+from joelclaw_tasks.steering.results import Control, Drained, Undone
+from joelclaw_tasks.steering.seeing import Seeing
 from joelclaw_tasks.steering.ttl import LONGEST_PAUSE_MS, parse_ttl_ms
 from joelclaw_tasks.steering.where import Where
 
 
-class Queue(JobVerbs):
+class Queue(Seeing):
     """The queue of one fleet.
 
     Every verb takes `reason`, and `actor` unless the queue has one; both are kept with the act. Jobs are
@@ -35,35 +36,6 @@ class Queue(JobVerbs):
         """The queue that the settings name, by default those of the environment. Raises SettingsError."""
         settings = settings or Settings.load()
         return cls(Store.connect(settings), settings, actor=actor)
-
-    # -- seeing -------------------------------------------------------------------------------
-
-    def depth(self) -> dict[str, Any]:
-        """How much waits, by family, priority, state and queue, and what is shut: see core/view.py."""
-        return self.store.snapshot()
-
-    def list(self, limit: int = 10, *, where: str | None = None) -> list[dict[str, Any]]:
-        """The first waiting jobs in the order in which they would start; or, unordered, any that match."""
-        if where is None:
-            return self.store.list_jobs(limit)
-        found: list[dict[str, Any]] = []
-        for page in self._select(None, where, set(State) - FINAL).pages():
-            found.extend(map(as_json, page))
-            if len(found) >= limit:
-                break
-        return found[:limit]
-
-    def inspect(self, job_id: str) -> dict[str, Any]:
-        """Everything known of one job. Raises UnknownJob."""
-        return self.store.inspect(job_id)
-
-    def controls(self) -> Sequence[Control]:
-        """What is in force, oldest first."""
-        return [Control.of(act) for act in self.store.controls()]
-
-    def acts(self) -> Sequence[Control]:
-        """The newest acts, at most 1,000, oldest first."""
-        return [Control.of(act) for act in self.store.acts()]
 
     # -- gates --------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from joelclaw_tasks.errors import (
     HeldByPerson,
     InvalidFilter,
     InvalidTtl,
+    NothingMeasured,
     NotPaused,
     UnknownControl,
     UnknownJob,
@@ -295,6 +296,28 @@ def test_jobs_are_listed_by_filter(queue):
     assert ["due"] == [each["id"] for each in queue.list(where="state=scheduled")]
     assert 2 == len(queue.list(2, where="family=note"))
     assert {"a", "b"} == {each["id"] for each in queue.list()}
+
+
+def test_the_queue_explains_adds_up_plays_forward_and_audits(queue):
+    receipt = Emitter.connect(queue.settings).emit("note", {"path": "a"}, id="evt-1")
+    queue.pause("note")
+    job_id = receipt.jobs[0].job_id
+    assert ("job", "pause:family/note") == (
+        (why := queue.explain(job_id))["kind"], why["waiting_on"]["gate"],
+    )  # fmt: skip
+    assert ("family", "event") == (queue.explain("note")["kind"], queue.explain("evt-1")["kind"])
+    assert 2 == len(queue.explain("evt-1")["jobs"])
+    with pytest.raises(UnknownJob):
+        queue.explain("nobody")
+    assert 0 == queue.stats(1)["dispatches"]["started"]
+    with pytest.raises(NothingMeasured):
+        queue.simulate(pause=["notes"])
+    queue.resume("note")
+    queue.store.complete([one.tag for one in queue.store.claim(["notes"], 1, "w").jobs])
+    assert queue.simulate(pause=["notes"], limit={"nas": 1}, arrivals={"note": 1})
+    with pytest.raises(UnknownTarget):
+        queue.simulate(pause=["nobody"])
+    assert [] == queue.audit()["violations"]
 
 
 # -- drain -----------------------------------------------------------------------------------------------
