@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -11,6 +12,9 @@ from joelclaw_tasks.core.event import Event
 from joelclaw_tasks.core.rate import Rate
 from joelclaw_tasks.core.spec import ConcurrencySpec, HandlerSpec, RateSpec
 from joelclaw_tasks.registry import Registry
+
+#: Job ids are derived from event id and handler, so that emitting twice is harmless (RFC 4122, version 5).
+_JOB_NAMESPACE = uuid.UUID("9e0d4c0e-6f0e-5b0a-9d0c-6a6f656c6a63")
 
 
 def admission_of(
@@ -110,3 +114,8 @@ def _names(kind: str, handler: str, entries: Sequence[ConcurrencySpec | RateSpec
 
 def _line(gate: str, weight: int) -> str:
     return gate if weight == 1 else f"{gate}\t{weight}"
+
+
+def job_id_of(event_id: str, handler: str) -> str:
+    """The id of the job that an event becomes for one of its handlers."""
+    return str(uuid.uuid5(_JOB_NAMESPACE, f"{event_id}\n{handler}"))

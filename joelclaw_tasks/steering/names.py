@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from joelclaw_tasks.admission import limits_of, rates_of
+from joelclaw_tasks.admission import job_id_of, limits_of, rates_of
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import job_id_of
 from joelclaw_tasks.errors import RegistryError, UnknownTarget
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from joelclaw_tasks.core.audit import Audit
-from joelclaw_tasks.core.explain import Explainer
 from joelclaw_tasks.core.states import FINAL, State
-from joelclaw_tasks.core.what_if import Change, WhatIf
 from joelclaw_tasks.steering.job_verbs import JobVerbs
 from joelclaw_tasks.steering.results import Control, as_json
-from joelclaw_tasks.telemetry.stats import stats
 
 
 class Seeing(JobVerbs):
@@ -41,6 +37,8 @@ class Seeing(JobVerbs):
 
         `kind` says which; an event has its `jobs`. Raises UnknownJob.
         """
+        from joelclaw_tasks.core.explain import Explainer
+
         explainer = Explainer(self.store)
         known = explainer.knows(name)
         if known == "family":
@@ -53,6 +51,8 @@ class Seeing(JobVerbs):
 
     def stats(self, hours: float = 24, *, limit: int = 20) -> dict[str, Any]:
         """What the last hours add up to, at most `limit` rows of each listing: see telemetry/stats.py."""
+        from joelclaw_tasks.telemetry.stats import stats
+
         since_at = self.store.now_ms() - int(hours * 3_600_000)
         entries = self.store.history.read(since_at=max(0, since_at))
         return stats(entries, slack_ms=self.settings.slack_ms, limit=limit)
@@ -69,6 +69,8 @@ class Seeing(JobVerbs):
         `pause` names families, handlers or queues, `limit` gates, `arrivals` families: their jobs a second.
         Raises UnknownTarget, and NothingMeasured when no job has run lately.
         """
+        from joelclaw_tasks.core.what_if import Change, WhatIf
+
         names = self._names()
         pauses = tuple(names.pause_gate(each) for each in pause)
         limits = {names.bound_gate("limit", gate): most for gate, most in (limit or {}).items()}
@@ -77,6 +79,8 @@ class Seeing(JobVerbs):
 
     def audit(self) -> dict[str, Any]:
         """Whether what is in Redis fits together: `violations`, empty when it does. See core/audit.py."""
+        from joelclaw_tasks.core.audit import Audit
+
         return Audit(self.store).run().to_wire()
 
     def controls(self) -> Sequence[Control]:
