@@ -16,6 +16,7 @@ _STYLES = {
     "available": "green", "executing": "cyan", "retryable": "yellow", "held": "yellow", "discarded": "red",
     "completed": "bold green",
 }  # fmt: skip
+_OVER = {"completed", "cancelled", "discarded"}
 _BAR = 24
 _ANY_MOMENT_MS = 20
 
@@ -24,7 +25,7 @@ def summary_of(answer: Mapping[str, Any]) -> str:
     """The answer in one sentence."""
     if answer["state"] == "executing":
         return _running_sentence(answer["running"])
-    if answer["state"] in {"completed", "cancelled", "discarded"}:
+    if answer["state"] in _OVER:
         longest = answer["spent"][0] if answer["spent"] else None
         where = f": most of its time, {duration(longest['ms'])}, it was {_doing(longest)}" if longest else ""
         return f"it is over ({answer['state']}){where}"
@@ -113,6 +114,9 @@ def _details(answer: Mapping[str, Any]) -> list[str]:
     estimate = answer["estimated_start"]
     if estimate:
         found.append(_estimate(estimate, answer["asked_at"]))
+    if answer["expires_at"] is not None and answer["state"] not in _OVER:
+        expires_ms = max(0, answer["expires_at"] - answer["asked_at"])
+        found.append(f"it expires in {duration(expires_ms)} unless it has started by then")
     if answer.get("workers"):
         found.append(f"served by {_slots(answer['workers'])}; {answer['workers']['busy']} busy now")
     return found
@@ -132,7 +136,8 @@ def _running_sentence(running: Mapping[str, Any]) -> str:
     usual = running["typical_run_ms"]
     typical = f"; usually {duration(usual['p50'])}, 95 % within {duration(usual['p95'])}" if usual else ""
     since = f"it has been running for {duration(running['ran_ms'])} on {where}"
-    return f"{since} (attempt {running['attempt']}){typical}"
+    asked = "; it was asked to stop" if running["cancel_asked_at"] is not None else ""
+    return f"{since} (attempt {running['attempt']}){typical}{asked}"
 
 
 def _where(waits: Mapping[str, Any]) -> str:

@@ -65,7 +65,7 @@ class Explainer:
         if merged is not None and not self._client.exists(self._keys.job(job_id)):
             return {**self._job(merged.decode()), "asked_for": job_id, "merged_into": merged.decode()}
         admitted_at = self._client.hget(self._keys.job(job_id), "admitted_at")
-        moves = list(self._store.history.read(job=job_id, since_at=int(admitted_at or 0)))
+        moves = _last_life(list(self._store.history.read(job=job_id, since_at=int(admitted_at or 0))))
         try:
             job = self._store.view.inspect(job_id)
         except UnknownJob:
@@ -82,6 +82,7 @@ class Explainer:
             "priority": job.get("priority"),
             "lane": job.get("lane"),
             "rank": job.get("rank"),
+            "expires_at": json.loads(job.get("rules") or "{}").get("expires_at"),
             "waiting_on": None,
             "estimated_start": None,
             "asked_at": self._moment.now,
@@ -179,6 +180,7 @@ class Explainer:
         holder = job.get("holder", "")
         worker = next((one for one in self._moment.snapshot.workers if one.holder == holder), None)
         lease_until = self._client.zscore(self._keys.timers, f"lease|{holder}")
+        asked_at = job.get("cancel_asked_at")
         typical = self._moment.pace.typical_ms(job.get("handler") or job["family"])
         return {
             "running": {
@@ -189,6 +191,7 @@ class Explainer:
                 "ran_ms": self._moment.now - job.get("claimed_at", self._moment.now),
                 "lease_until": None if lease_until is None else int(lease_until),
                 "attempt": job.get("claims"),
+                "cancel_asked_at": None if asked_at is None else int(asked_at),
                 "typical_run_ms": None if typical is None else {"p50": typical[0], "p95": typical[1]},
             }
         }
@@ -268,6 +271,12 @@ class Explainer:
         _, _, name = min((bool(gate), rank, name) for (name, _, rank), gate in zip(lanes, shut, strict=True))
         head = self._client.zrange(self._keys.lane(name), 0, 0)
         return head[0].decode() if head else None
+
+
+def _last_life(moves: list[Entry]) -> list[Entry]:
+    """The moves since an id was last admitted: a plain task may be sent again under its id."""
+    births = [number for number, move in enumerate(moves) if move.to_state and not move.from_state]
+    return moves[births[-1] :] if births else moves
 
 
 def _remembered(job_id: str, moves: Sequence[Entry]) -> dict[str, Any]:

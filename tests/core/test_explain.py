@@ -248,6 +248,25 @@ def test_a_plain_task_that_left_no_hash_is_explained_from_the_stream(core):
     assert {"queued": 700, "running": 300} == {one["what"]: one["ms"] for one in found["spent"]}
 
 
+def test_of_an_id_that_was_sent_twice_only_the_last_life_counts(core):
+    for _ in range(2):
+        core.admit("j")
+        core.clock.advance(500)
+        core.store.complete([core.start()])
+
+    assert [("queued", 500)] == [(one["what"], one["ms"]) for one in explain(core, "j")["spent"] if one["ms"]]
+
+
+def test_when_it_expires_and_that_it_was_asked_to_stop_is_said(core):
+    core.admit("waits", rules=Rules(expires_at=core.clock.now + 5_000).encode())
+    core.admit("runs", priority=0)
+    core.start()
+    core.store.cancel(["runs"], actor="joel", reason="")
+
+    assert core.clock.now + 5_000 == explain(core, "waits")["expires_at"]
+    assert core.clock.now == explain(core, "runs")["running"]["cancel_asked_at"]
+
+
 def test_a_discarded_job_says_what_it_failed_with(core):
     core.admit("j")
     core.store.discard(core.start(), "ValueError: no")
