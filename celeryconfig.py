@@ -1,13 +1,17 @@
 """Settings of the fleet's Celery app. Lower-case Celery names only; values come from Settings."""
 
 from beat_schedule import beat_schedule  # noqa: F401  # a Celery setting by its name
+from joelclaw_tasks.address import Address
 from joelclaw_tasks.settings import Settings
 
 _settings = Settings.load()
 
-broker_url = _settings.redis_url or "redis://127.0.0.1:6379/0"
+# broker_url, result_backend and what goes with them (TLS, sentinels).
+_redis = Address.parse(_settings.redis_url or "redis://127.0.0.1:6379/0").celery_settings()
+globals().update(_redis)
 broker_transport = "joelclaw_tasks.broker.transport:Transport"
 broker_transport_options = {
+    **_redis["broker_transport_options"],
     "key_prefix": _settings.key_prefix,
     "lease_ms": _settings.lease_ms,
     "max_kills": _settings.max_kills,
@@ -15,13 +19,9 @@ broker_transport_options = {
     "dead_keep_ms": _settings.dead_keep_days * 86_400_000,
     "dead_max": _settings.dead_max,
     "slack_ms": _settings.slack_ms,
-    "socket_timeout": 10,
-    "socket_connect_timeout": 5,
-    "socket_keepalive": True,
 }
 broker_connection_retry_on_startup = True
 
-result_backend = broker_url
 result_expires = 3600
 task_ignore_result = True
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from joelclaw_tasks.address import FORMS, Address
 from joelclaw_tasks.errors import SettingsError
 
 #: Setting name -> environment variable. JOELCLAW_<NAME> unless listed here.
@@ -38,6 +38,7 @@ class Settings:
     redis_url: str | None = None
     registry_dir: Path = field(default_factory=_default_registry_dir)
     data_dir: Path | None = None  # where handlers write; None: <home>/data
+    spool: Path | None = None  # where events wait while Redis is away; None: they are refused then
     key_prefix: str = "{jc}:"
     payload_max_bytes: int = 1_048_576
     default_priority: int = 2
@@ -68,6 +69,11 @@ class Settings:
     def files_dir(self) -> Path:
         """Where handlers keep their files."""
         return self.data_dir if self.data_dir is not None else self.home / "data"
+
+    @property
+    def spool_file(self) -> Path:
+        """Where `joelclaw emit --spool` keeps events, and what the fleet replays."""
+        return self.spool if self.spool is not None else self.home / "spool" / "events.jsonl"
 
     @property
     def fleet_file(self) -> Path:
@@ -126,22 +132,17 @@ def _running_fleet(path: Path) -> dict[str, Any]:
     return {"redis_url": redis_url}
 
 
-def _is_redis_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("redis", "rediss", "unix") and parts.port != 0
-    except ValueError:  # the port is not a number, or out of range
-        return False
-
-
 def _checked(settings: Settings) -> Settings:
     for setting in fields(settings):
         value = getattr(settings, setting.name)
         if isinstance(value, int) and value < 0:
             raise SettingsError(f"{setting.name} must not be negative, not {value}")
-    if settings.redis_url is not None and not _is_redis_url(settings.redis_url):
-        # The URL itself may hold a password.
-        raise SettingsError("REDIS_URL must be redis://host:port/0, rediss://… or unix://path")
+    if settings.redis_url is not None:
+        try:
+            Address.parse(settings.redis_url)
+        except ValueError:
+            # The URL itself may hold a password.
+            raise SettingsError(f"REDIS_URL must be {FORMS}") from None
     if not 0 <= settings.default_priority <= 3:
         raise SettingsError(f"default_priority must be 0 to 3, not {settings.default_priority}")
     if list(settings.slack_ms) != sorted(settings.slack_ms):

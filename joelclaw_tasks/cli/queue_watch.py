@@ -5,10 +5,10 @@ from __future__ import annotations
 import select
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
+from joelclaw_tasks.address import Address
 from joelclaw_tasks.cli.command import command
 from joelclaw_tasks.cli.envelope import ExitCode
 from joelclaw_tasks.cli.invocation import current
@@ -176,5 +176,4 @@ def _look_into(store: Store, family: str) -> dict[str, Any]:
 
 def _place() -> str:
     """Where Redis is, without its password."""
-    parts = urlsplit(current().settings().redis_url or "")
-    return f"{parts.hostname or parts.path}" + (f":{parts.port}" if parts.port else "")
+    return Address.parse(current().settings().redis_url or "unix://").place

@@ -15,6 +15,7 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
+from joelclaw_tasks.address import Address
 from joelclaw_tasks.core.controls import Controls, text
 from joelclaw_tasks.core.dead_letter import DeadLetter
 from joelclaw_tasks.core.failure import Failure
@@ -83,8 +84,7 @@ class Store(Controls):
         """A store on the Redis of the settings, waiting `timeout_s` for answers. Raises CoreUnreachable."""
         if not settings.redis_url:
             raise CoreUnreachable("no Redis is known: no fleet is running here and REDIS_URL is not set")
-        client = redis.Redis.from_url(
-            settings.redis_url,
+        client = Address.parse(settings.redis_url).client(
             socket_timeout=timeout_s,
             socket_connect_timeout=min(timeout_s, 2.0),
             retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),

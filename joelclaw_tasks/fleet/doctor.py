@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from joelclaw_tasks.address import without_password
 from joelclaw_tasks.errors import RegistryError, SettingsError
 from joelclaw_tasks.fleet.check import Check, fail, ok
 from joelclaw_tasks.fleet.fleet_checks import process_checks, queue_checks, secret_checks
 from joelclaw_tasks.fleet.home import FleetHome
 from joelclaw_tasks.fleet.machine_checks import disk_check, package_check, python_check, server_check
 from joelclaw_tasks.fleet.redis_checks import redis_checks, same_redis_check
-from joelclaw_tasks.fleet.redis_policy import without_password
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 

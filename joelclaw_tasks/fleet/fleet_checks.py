@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from joelclaw_tasks.address import Address
 from joelclaw_tasks.fleet.check import Check, fail, ok, warn
 from joelclaw_tasks.fleet.leftovers import start_mark
 from joelclaw_tasks.fleet.process_spec import http_ok
@@ -94,8 +95,8 @@ def served_queues(redis_url: str, within_s: float) -> dict[str, set[str]]:
     from celery import Celery
 
     # An app of its own: this fleet's Redis is what is asked, whatever this process is configured for.
-    with Celery("doctor", broker=redis_url, set_as_current=False) as app:
-        app.conf.broker_connection_retry = False
+    with Celery("doctor", set_as_current=False) as app:
+        app.conf.update(Address.parse(redis_url).celery_settings(), broker_connection_retry=False)
         answers = app.control.inspect(timeout=within_s).active_queues() or {}
     return {worker: {queue["name"] for queue in queues} for worker, queues in answers.items()}
 

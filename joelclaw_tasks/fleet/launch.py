@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from joelclaw_tasks.address import without_password
 from joelclaw_tasks.fleet.child import View
 from joelclaw_tasks.fleet.home import FleetHome
 from joelclaw_tasks.fleet.leftovers import end_leftovers
 from joelclaw_tasks.fleet.process_spec import ProcessSpec, reachable
 from joelclaw_tasks.fleet.processes import fleet_processes
-from joelclaw_tasks.fleet.redis_policy import require_safe, without_password
+from joelclaw_tasks.fleet.redis_policy import require_safe
 from joelclaw_tasks.fleet.redis_server import prepare
+from joelclaw_tasks.fleet.replaying import keep_replaying
 from joelclaw_tasks.fleet.supervisor import Patience, Supervisor
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
@@ -93,7 +95,10 @@ def launch(
             state_dir=place.path,
         )
         env |= {"REDIS_URL": redis_url, "JOELCLAW_HOME": str(place.path), "PYTHONUNBUFFERED": "1"}
-        return asyncio.run(_run(place, urls, specs, env=env, view=view, on_ready=on_ready, patience=patience))
+        settings = replace(settings, redis_url=redis_url, home=place.path)
+        return asyncio.run(
+            _run(place, urls, specs, settings, env=env, view=view, on_ready=on_ready, patience=patience)
+        )
 
 
 def _judge(redis_url: str, view: View) -> None:
@@ -105,6 +110,7 @@ async def _run(
     place: FleetHome,
     urls: FleetUrls,
     specs: Sequence[ProcessSpec],
+    settings: Settings,
     *,
     env: Mapping[str, str],
     view: View,
@@ -122,9 +128,12 @@ async def _run(
             }
             place.write_state({**urls.to_wire(), "processes": running})
 
+    replaying: asyncio.Task[None] | None = None
+
     def announce() -> None:
-        nonlocal ready
+        nonlocal ready, replaying
         ready = True
+        replaying = asyncio.create_task(keep_replaying(settings, view))
         publish()
         on_ready(urls)
 
@@ -141,4 +150,6 @@ async def _run(
         return await supervisor.run(announce)
     finally:
         ready = False
+        if replaying is not None:
+            replaying.cancel()
         place.forget_state()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
+from joelclaw_tasks.address import Address, without_password
 from joelclaw_tasks.errors import CoreUnreachable
 from joelclaw_tasks.fleet.check import Check, fail, ok, warn
-from joelclaw_tasks.fleet.redis_policy import ServerPromises, ask, without_password
+from joelclaw_tasks.fleet.redis_policy import ServerPromises, ask
 
 _CLOCK_SKEW_WARN_MS = 1_000
 _EVICTION_FIX = "Run `CONFIG SET maxmemory-policy noeviction` on it, and put it into its configuration."
@@ -74,7 +74,6 @@ def _version_check(promises: ServerPromises, url: str) -> Check:
     if not promises.has_lua_hole:
         return ok("redis version", version)
     hole = f"{version} has a known hole in its scripting (CVE-2025-49844)"
-    private = urlsplit(url).scheme == "unix" or urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
-    if private:
+    if Address.parse(url).is_on_this_machine:
         hole += ": fine on loopback behind a password, not on a network"
     return warn("redis version", hole, "Upgrade to 6.2.20, 7.2.11, 7.4.6, 8.0.4, 8.2.2 or newer.")

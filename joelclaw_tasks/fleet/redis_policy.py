@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import redis
 
+from joelclaw_tasks.address import Address, without_password
 from joelclaw_tasks.errors import CoreUnreachable, UnsafeRedis
 
 #: First version of each release line that closes CVE-2025-49844 (a script may run code on the server).
@@ -34,19 +34,11 @@ class ServerPromises:
         return self.version < fixed[line] if line in fixed else line < max(fixed)
 
 
-def without_password(url: str) -> str:
-    """The URL as it may be shown: the password is three stars."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))
-
-
 def ask(url: str, timeout_s: float = 3.0) -> ServerPromises:
     """Ask a server for its promises; CoreUnreachable when it does not answer, or not to us."""
     try:
-        client: Any = redis.Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=True
+        client: Any = Address.parse(url).client(
+            socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=True
         )
         with client:
             facts = client.info()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+
+from joelclaw_tasks.address import Address
 
 ANSWER_WITHIN_S = 1.0
 
@@ -16,8 +17,7 @@ class RedisProbe:
     """Pings one Redis."""
 
     def __init__(self, redis_url: str) -> None:
-        self._client = redis.asyncio.Redis.from_url(
-            redis_url,
+        self._client = Address.parse(redis_url).async_client(
             socket_timeout=ANSWER_WITHIN_S,
             socket_connect_timeout=ANSWER_WITHIN_S,
             retry=Retry(NoBackoff(), 1),

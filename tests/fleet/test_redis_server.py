@@ -9,8 +9,9 @@ import psutil
 import pytest
 import redis
 
+from joelclaw_tasks.address import without_password
 from joelclaw_tasks.errors import CoreUnreachable, FleetError, UnsafeRedis
-from joelclaw_tasks.fleet.redis_policy import ServerPromises, require_safe, without_password
+from joelclaw_tasks.fleet.redis_policy import ServerPromises, require_safe
 from joelclaw_tasks.fleet.redis_server import find_server, newest_server, prepare
 from tests.conftest import free_port, start_redis, wait_until
 from tests.fleet.driven import is_gone, kill
