@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -209,3 +210,30 @@ def test_ctrl_c_leaves_a_drain_going_and_says_so(
     assert "QUEUE_INTERRUPTED" in stdout
     assert "2 waiting" in stdout
     assert ["pause", "drain"] == [act["verb"] for act in store.controls()]
+
+
+def test_ctrl_c_in_the_middle_of_many_jobs_tells_exactly_what_was_done(
+    joelclaw: JoelclawProcess, store: Any
+) -> None:
+    for start in range(0, 30_000, 1_000):
+        store.admit([plain_job(f"j{start + n}") for n in range(1_000)])
+    process = subprocess.Popen(
+        [*PROGRAM, "queue", "shed", FAMILY], env=joelclaw.env, cwd=joelclaw.home,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    def held() -> int:
+        return int(store.snapshot()["by_state"]["held"])
+
+    wait_until(held, "the first jobs are in the parking lot", 20)
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=20)
+    answer = json.loads(stdout)
+
+    assert (130, "QUEUE_INTERRUPTED") == (process.returncode, answer["error"]["code"])
+    told = answer["error"]["details"]
+    assert held() == told["changed"] == told["matched"]
+    assert 0 < told["changed"] < 30_000
+    assert f"joelclaw queue undo {told['control']}" in [each["command"] for each in answer["next_actions"]]
+    assert told["changed"] == joelclaw("queue", "undo").result["jobs"]
+    assert 0 == held()
