@@ -84,6 +84,8 @@ class Audit:
         self._check_singles()
         self._check_counts(counts)
         self._check_history()
+        for queues in _steps(sorted(self._client.smembers(self._keys.queues))):
+            self._stands(self._overtaken, queues)
 
     # -- steps ----------------------------------------------------------------------------------
 
@@ -150,6 +152,29 @@ class Audit:
         rates = self._client.hgetall(self._keys.rates)
         for violation in audit_history(self._counted(entries), rates):
             self._add(violation)
+
+    def _overtaken(self, queues: Sequence[str]) -> Iterator[tuple[str, Violation]]:
+        """Queues whose best ready job, with no gate before it, saw jobs start that came after its rank."""
+        for queue in queues:
+            lane = next(iter(self._client.zrange(self._keys.ready(queue), 0, 0)), "")
+            head = next(iter(self._client.zrange(self._keys.lane(lane), 0, 0, withscores=True)), None)
+            gates = self._client.hget(self._keys.lane_meta(lane), "gates")
+            if head is None or gates != "":
+                continue
+            job_id, rank = head
+            since_at = int(self._client.hget(self._keys.job(job_id), "available_at") or 0)
+            history = self._store.history
+            steered = any(True for _ in history.read(since_at=since_at, acts=True))
+            moved = len(list(history.read(since_at=since_at, job=job_id))) > 1
+            if not since_at or steered or moved:
+                continue  # it may have been held back, or given another rank
+            for entry in history.read(since_at=since_at, verbs=(Verb.CLAIM,)):
+                came_at = entry.at - (entry.wait_ms or 0)
+                if entry.text("queue") == queue and entry.number("attempt") == 1 and came_at > rank:
+                    detail = f"{entry.job} came {came_at - rank:.0f} ms after its rank and started before it"
+                    advice = "Find the worker that claimed it: its release may order jobs in another way."
+                    yield queue, Violation("I6", "OVERTAKEN", job_id, detail, advice=advice)
+                    break
 
     def _counted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         for entry in entries:

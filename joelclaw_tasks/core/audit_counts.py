@@ -62,21 +62,21 @@ class CountCheck:
         return {name: off for name in names if (off := counted.get(name, 0) - actual.get(name, 0))}
 
     def _after(self, moved: Mapping[str, Entry]) -> dict[str, tuple[str, str, str, str]]:
-        """Where moved jobs were: the stream knows all but the priority, which the job keeps."""
+        """Where moved jobs were; their priority is read, was noted, or came with their admission."""
         ids = [job_id for job_id, entry in moved.items() if entry.to_state not in _KEPT]
         found = {}
         for start in range(0, len(ids), _STEP):
             step = ids[start : start + _STEP]
             for job_id, values in zip(step, self._read(step), strict=True):
-                known = values or self._noted.get(job_id)
-                entry = moved[job_id]
-                priority = entry.text("priority") or (known[2] if known else "")
-                found[job_id] = (entry.text("queue"), entry.family, priority, entry.to_state)
+                noted = ("", "", self._priorities.get(job_id, ""), "")
+                entry, known = moved[job_id], values or self._noted.get(job_id, noted)
+                found[job_id] = (entry.text("queue"), entry.family, known[2], entry.to_state)
         return found
 
     def _moved(self, until: tuple[int, int]) -> dict[str, Entry] | None:
         """The last move of each job that moved since the first look, and until then."""
         moved: dict[str, Entry] = {}
+        self._priorities: dict[str, str] = {}
         if until <= self._since:
             return moved
         for entry in self._history.read(newest_first=True):
@@ -85,6 +85,8 @@ class CountCheck:
                 return moved
             if at <= until and entry.job and entry.to_state:
                 moved.setdefault(entry.job, entry)
+                if entry.text("priority"):
+                    self._priorities.setdefault(entry.job, entry.text("priority"))
         return moved if self._since == (0, 0) else None
 
     def _counts(self) -> tuple[tuple[int, int], dict[str, int]]:

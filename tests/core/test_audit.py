@@ -243,6 +243,21 @@ def test_lanes_that_a_freed_place_is_on_its_way_to_are_no_fault(core):
     assert [] == audit(core).violations
 
 
+@pytest.mark.parametrize(("came_after_ms", "codes"), [(299_999, []), (300_001, ["OVERTAKEN"])])
+def test_a_job_that_was_overtaken_by_more_than_its_slack_is_named(core, came_after_ms, codes):
+    core.admit("j")  # P2: five minutes
+    core.clock.advance(came_after_ms + 1_000)
+    fields = {"verb": "claim", "at": core.clock.now, "job": "later", "queue": "q", "wait_ms": 1_000}
+    moves = {"from": "available", "to": "executing", "attempt": 1, "family": "fam", "handler": "h"}
+    core.text.xadd(core.key.transitions, {**fields, **moves})
+
+    found = audit(core).violations
+
+    assert [("I6", code, "j") for code in codes] == [
+        (one.invariant, one.code, one.subject) for one in found if one.code != "COUNT_WRONG"
+    ]
+
+
 def entries(*rows):
     return [Entry(f"{n}-0", {"at": str(n), **row}) for n, row in enumerate(rows, 1)]
 
