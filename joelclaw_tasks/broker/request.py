@@ -14,6 +14,7 @@ from celery.worker.state import task_ready
 from joelclaw_tasks.broker.cancelling import end, was_asked
 from joelclaw_tasks.broker.evidence import failure_of
 from joelclaw_tasks.broker.running import may_start
+from joelclaw_tasks.errors import CoreUnreachable
 
 logger = get_logger(__name__)
 
@@ -58,6 +59,15 @@ class Request(CeleryRequest):
                 internal=bool(getattr(exc_info, "internal", False)),
             )
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        # It is acknowledged next, which would count it as completed.
+        try:
+            actor = "expiry" if expired else "celery"
+            self.message.channel.store.cancel([self.id], actor=actor, reason=reason)
+        except CoreUnreachable as error:
+            logger.warning("a revoked job counts as completed: %s", error)
+        super()._announce_revoked(reason, terminated, signum, expired)
 
     def _was_meant(self) -> bool:
         return self._already_revoked or self._already_cancelled or was_asked(str(self.message.delivery_tag))

@@ -76,6 +76,14 @@ def test_a_call_of_another_task_withdraws_what_waits(site: Site, key: str) -> No
     site.store.cancel([other.id], actor="test", reason="")
 
 
+def test_a_call_that_celery_lets_expire_ends_as_cancelled(site: Site, key: str) -> None:
+    result = site.clock.apply_async(expires=0.000001)
+    wait_until(lambda: result.state == "REVOKED", "Celery tells its caller", 15)
+    wait_until(lambda: site.states() == {}, "it is over")
+    last = list(site.store.history.read(job=result.id))[-1]
+    assert ("cancel", "cancelled", "expiry") == (last.verb, last.to_state, last.actor)
+
+
 def test_only_errors_that_are_named_are_worth_a_retry(site: Site, key: str) -> None:
     first = site.tries.delay(key, "KeyError")
     assert ["0", "1", "2"] == settled(site, key, 3)
