@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workers import Site
 
+from joelclaw_tasks.core.audit import Audit
 from joelclaw_tasks.core.explain import Explainer
 from joelclaw_tasks.core.pace import Pace
 from joelclaw_tasks.core.workers import read_workers
@@ -51,3 +52,23 @@ def test_on_a_steady_queue_the_estimate_is_within_a_quarter_of_the_wait(own: Sit
     waited_ms = claimed.at - found["asked_at"]
     assert waited_ms > 500
     assert abs(estimated_ms - waited_ms) <= waited_ms / 4, (estimated_ms, waited_ms)
+
+
+def test_an_audit_while_workers_work_and_after_finds_nothing(own: Site):
+    for concurrency in (2, 3):
+        own.start("threads", concurrency=concurrency).wait_ready()
+    for number in range(150):
+        own.note.apply_async(("audit", number), priority=number % 10)
+        if number % 10 == 0:
+            own.flaky.delay(2)
+            own.fail.delay("on purpose")
+            own.work.delay("audit", 0.02)
+
+    while True:
+        found = Audit(own.store).run()
+        assert [] == found.violations
+        if not any(own.states().get(state) for state in ("scheduled", "available", "executing", "retryable")):
+            break
+
+    assert 15 == own.states()["discarded"]
+    assert [] == Audit(own.store).run().violations
