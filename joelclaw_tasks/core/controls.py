@@ -41,7 +41,7 @@ class Controls(Caller, ABC):
         Raises InvalidGate and HeldByPerson.
         """
         _check_pause(gate)
-        args = [*self._head(), gate, _ttl(ttl_ms), actor, text(reason)]
+        args = [*self._head(), gate, _ttl(ttl_ms), text(actor, 200), text(reason)]
         word, record, control = self._call("pause", args)
         _refuse_held(word, control)
         return dict(json.loads(record))
@@ -49,9 +49,10 @@ class Controls(Caller, ABC):
     def resume(self, gate: str, *, actor: str, reason: str = "") -> dict[str, Any] | None:
         """Open a paused gate; answers the record that it had, or None when it was not paused.
 
-        Raises HeldByPerson.
+        Raises InvalidGate and HeldByPerson.
         """
-        word, record, control = self._call("resume", [*self._head(), gate, actor, text(reason)])
+        _check_pause(gate)
+        word, record, control = self._call("resume", [*self._head(), gate, text(actor, 200), text(reason)])
         _refuse_held(word, control)
         return dict(json.loads(record)) if read_word(word) is Word.RESUMED else None
 
@@ -90,7 +91,7 @@ class Controls(Caller, ABC):
     ) -> int:
         if not pairs and not actor.startswith("registry"):
             return 0
-        args = [*self._head(), actor, text(reason), _ttl(ttl_ms), *pairs]
+        args = [*self._head(), text(actor, 200), text(reason), _ttl(ttl_ms), *pairs]
         word, changed, control = self._call(verb, args)
         _refuse_held(word, control)
         return int(changed)
@@ -111,7 +112,7 @@ class Controls(Caller, ABC):
         Answers the control. Raises InvalidGate and HeldByPerson.
         """
         _check_pause(gate)
-        args = [*self._head(), gate, _ttl(ttl_ms), actor, text(reason), act, *lanes]
+        args = [*self._head(), gate, _ttl(ttl_ms), text(actor, 200), text(reason), act, *lanes]
         word, control = self._call("drain", args)
         _refuse_held(word, control)
         return dict(json.loads(control)) if control else {}
@@ -173,7 +174,7 @@ class Controls(Caller, ABC):
 
         A job with rules (dedup, singleton, batch, ...) has let go of what it held, and does not come back.
         """
-        args = [*self._head(), actor, text(reason), text(target), act, *ids]
+        args = [*self._head(), text(actor, 200), text(reason), text(target), act, *ids]
         made, words = self._call("cancel", args)
         return made.decode(), read_words(words)
 
@@ -189,7 +190,7 @@ class Controls(Caller, ABC):
         ttl_ms: int | None = None,
         act: str = "",
     ) -> tuple[str, list[Word]]:
-        head = [*self._head(), actor, text(reason), text(target), _ttl(ttl_ms), act]
+        head = [*self._head(), text(actor, 200), text(reason), text(target), _ttl(ttl_ms), act]
         made, words = self._call(verb, [*head, *extra, *ids])
         return made.decode(), read_words(words)
 
@@ -200,7 +201,9 @@ class Controls(Caller, ABC):
 
         Raises UnknownControl, CannotUndo and HeldByPerson.
         """
-        word, record, went_back, left = self._call("undo", [*self._head(), act, actor, text(reason)])
+        word, record, went_back, left = self._call(
+            "undo", [*self._head(), text(act), text(actor, 200), text(reason)]
+        )
         word = read_word(word)
         if word is Word.MISSING:
             raise UnknownControl(f"no act has the id {act!r:.80}; the newest 1,000 are known")
@@ -247,7 +250,7 @@ def _ttl(ttl_ms: object) -> int:
 
 
 def _check_pause(gate: str) -> None:
-    if not _PAUSE_GATE.fullmatch(gate):
+    if not _PAUSE_GATE.fullmatch(gate) or gate != text(gate, len(gate)):
         raise InvalidGate(
             f"only pause:family/, pause:handler/ and pause:queue/<name> pause, not {gate!r:.80}"
         )

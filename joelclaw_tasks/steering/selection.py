@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from joelclaw_tasks.core.candidates import Candidates
+from joelclaw_tasks.core.controls import text
 from joelclaw_tasks.core.states import State
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import InvalidFilter
@@ -38,6 +39,8 @@ class Selection:
         self.text = " ".join(part for part in (self._named(target), where) if part)
 
     def _resolve(self, target: str, names: Names) -> None:
+        if target != text(target):
+            raise unknown_target(target, names)
         if self._exist([target]):
             self.ids = [target]
             return

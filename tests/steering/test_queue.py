@@ -16,6 +16,7 @@ from joelclaw_tasks.errors import (
     CoreUnreachable,
     HeldByPerson,
     InvalidFilter,
+    InvalidGate,
     InvalidTtl,
     NothingMeasured,
     NotPaused,
@@ -415,6 +416,24 @@ def test_without_redis_every_verb_says_so():
 def test_results_are_json(queue):
     admit(queue, "a")
     json.dumps([queue.shed("a").to_wire(), queue.undo().to_wire(), queue.pause("note").to_wire()])
+
+
+@pytest.mark.parametrize("odd", ["\udcff", "", "*", "a\n", "last", "x" * 5_000, "None"])
+def test_odd_names_are_refused_and_odd_words_are_kept_as_text(queue, odd):
+    admit(queue, "a")
+    for act in (
+        lambda: queue.shed(odd), lambda: queue.pause(odd), lambda: queue.limit(odd, 3),
+        lambda: queue.drain(odd), lambda: queue.undo(odd),
+    ):  # fmt: skip
+        with pytest.raises((UnknownTarget, UnknownControl)):
+            act()
+    with pytest.raises((InvalidGate, UnknownTarget)):
+        queue.pause("pause:family/\udcff" + odd)
+    with pytest.raises((InvalidGate, UnknownTarget)):
+        queue.resume("pause:family/\udcff" + odd)
+    assert [] == list(queue.acts())
+    acted = queue.shed("a", actor=odd or None, reason=odd)
+    assert queue.acts()[0].id == acted.control
 
 
 def test_an_unknown_id_is_unknown(queue):

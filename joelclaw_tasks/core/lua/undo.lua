@@ -8,7 +8,7 @@
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local id, actor, reason = ARGV[3], ARGV[4], ARGV[5]
 --@include revert
-local act_json = redis.call("HGET", acts_key, id)
+local act_json = string.match(id, "^c%d+$") and redis.call("HGET", acts_key, id)
 if not act_json then return { "MISSING", "", 0, 0 } end
 local act = cjson.decode(act_json)
 if is_refused("undo", act, actor, reason, now_ms) then return { "HELD_BY_PERSON", act_json, 0, 0 } end
