@@ -13,14 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
-from time import time
+from pathlib import Path
+from time import monotonic, time
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import get_current
 
-from joelclaw_tasks.admission import admission_of, lane_name
+from joelclaw_tasks.admission import admission_of, job_id_of, lane_name
 from joelclaw_tasks.admission_rules import topic_of
 from joelclaw_tasks.core.event import Event
 from joelclaw_tasks.core.job import Job
@@ -30,18 +31,19 @@ from joelclaw_tasks.core.rules import Rules
 from joelclaw_tasks.core.spec import HandlerSpec
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.errors import EventRefused, InvalidEvent, PayloadTooLarge
+from joelclaw_tasks.errors import CoreUnreachable, EventRefused, InvalidEvent, PayloadTooLarge
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
+from joelclaw_tasks.spool import Spool
 
 Decision = Literal[
-    "admitted", "scheduled", "duplicate", "throttled", "skipped", "expired", "debounced", "batched"
+    "admitted", "scheduled", "duplicate", "throttled", "skipped", "expired", "debounced", "batched", "spooled"
 ]
 
-#: Job ids are derived from event id and handler, so that emitting twice is harmless (RFC 4122, version 5).
-_JOB_NAMESPACE = uuid.UUID("9e0d4c0e-6f0e-5b0a-9d0c-6a6f656c6a63")
 _EVENTS_PER_CALL = 50
 _CALLS_PER_ROUND_TRIP = 10
+#: So long after Redis was away, events go straight to the spool.
+_SPOOL_AT_ONCE_S = 2.0
 _DECISIONS: dict[Word, Decision] = {
     Word.ADMITTED: "admitted",
     Word.SCHEDULED: "scheduled",
@@ -113,33 +115,51 @@ class Receipt:
 
 
 class Planned(NamedTuple):
-    """An event that was checked, and its jobs; nothing is sent yet."""
+    """An event that was checked, and its jobs; nothing is sent yet. `new` and `at_ms`: what a spool keeps."""
 
     id: str
     name: str
     jobs: list[Job]
+    new: NewEvent | None = None
+    at_ms: int = 0
 
 
 class Emitter:
-    """Emits events of one registry into one Redis. Safe to share between threads."""
+    """Emits events of one registry into one Redis. Safe to share between threads.
+
+    With a `spool`, events that Redis does not take are kept in that file, and their jobs are answered as
+    "spooled". Without a `store` no Redis is known, and all go there.
+    """
 
     def __init__(
         self,
         settings: Settings,
         registry: Registry,
-        store: Store,
+        store: Store | None,
         *,
         now_ms: Callable[[], int] = lambda: int(time() * 1000),
+        spool: Path | None = None,
     ) -> None:
         self.registry = registry
-        self.store = store
+        self._store = store
         self._settings = settings
         self._now_ms = now_ms
+        self._spool = None if spool is None else Spool(spool)
+        self._spool_until = 0.0
 
     @classmethod
-    def connect(cls, settings: Settings) -> Emitter:
+    def connect(cls, settings: Settings, *, spool: Path | None = None) -> Emitter:
         """An emitter for what the settings name. Raises RegistryError and CoreUnreachable."""
-        return cls(settings, Registry.load(settings.registry_dir), Store.connect(settings))
+        registry, spool = Registry.load(settings.registry_dir), spool or settings.spool
+        no_redis_yet = spool is not None and not settings.redis_url
+        return cls(settings, registry, None if no_redis_yet else Store.connect(settings), spool=spool)
+
+    @property
+    def store(self) -> Store:
+        """The verbs of the core. Raises CoreUnreachable when no Redis is known."""
+        if self._store is None:
+            raise CoreUnreachable("no Redis is known: no fleet is running here and REDIS_URL is not set")
+        return self._store
 
     def emit(self, name: str, data: Mapping[str, Any], **options: Any) -> Receipt:
         """Emit one event; see the function `emit`."""
@@ -154,19 +174,41 @@ class Emitter:
         """
         return self.admit(self.plan(events))
 
-    def plan(self, events: Iterable[NewEvent]) -> list[Planned]:
-        """Check events and make their jobs, sending nothing. Raises what `emit_many` raises for bad ones."""
+    def plan(self, events: Iterable[NewEvent], *, at_ms: int | None = None) -> list[Planned]:
+        """Check events and make their jobs, sending nothing. Raises what `emit_many` raises for bad ones.
+
+        `at_ms`: as if it were that time, in epoch milliseconds; delays and expiries count from then.
+        """
         events = list(events)
+        at_ms = self._now_ms() if at_ms is None else at_ms
         if _nobody_traces():
-            return [self._plan_at(position, event, {}) for position, event in enumerate(events)]
+            return [self._plan_at(position, event, {}, at_ms) for position, event in enumerate(events)]
         label = events[0].name if len(events) == 1 else "many"
         with _tracer.start_as_current_span(f"emit {label}", kind=trace.SpanKind.PRODUCER):
             carrier: dict[str, str] = {}
             propagate.inject(carrier)
-            return [self._plan_at(position, event, carrier) for position, event in enumerate(events)]
+            return [self._plan_at(position, event, carrier, at_ms) for position, event in enumerate(events)]
 
     def admit(self, planned: Sequence[Planned]) -> list[Receipt]:
-        """Send what was planned, in few round trips; a receipt for each, in order. Raises CoreUnreachable."""
+        """Send what was planned, in few round trips; a receipt for each, in order.
+
+        Raises CoreUnreachable; with a spool only SpoolFailed, when that cannot take them either.
+        """
+        if self._spool is None:
+            return self._admit(planned)
+        if monotonic() >= self._spool_until:
+            try:
+                return self._admit(planned)
+            except CoreUnreachable:
+                # The next ones need not wait for the same timeouts.
+                self._spool_until = monotonic() + _SPOOL_AT_ONCE_S
+        self._spool.append([_spooled(event) for event in planned])
+        return [
+            Receipt(event.id, event.name, tuple([JobReceipt(j.handler, j.id, "spooled") for j in event.jobs]))
+            for event in planned
+        ]
+
+    def _admit(self, planned: Sequence[Planned]) -> list[Receipt]:
         calls = [
             [job for event in planned[start : start + _EVENTS_PER_CALL] for job in event.jobs]
             for start in range(0, len(planned), _EVENTS_PER_CALL)
@@ -181,17 +223,16 @@ class Emitter:
             for event in planned
         ]
 
-    def _plan_at(self, position: int, new: NewEvent, carrier: dict[str, str]) -> Planned:
+    def _plan_at(self, position: int, new: NewEvent, carrier: dict[str, str], at_ms: int) -> Planned:
         try:
-            return self._plan(new, carrier)
+            return self._plan(new, carrier, at_ms)
         except EventRefused as error:
             error.position = position
             raise
 
-    def _plan(self, new: NewEvent, carrier: dict[str, str]) -> Planned:
+    def _plan(self, new: NewEvent, carrier: dict[str, str], now_ms: int) -> Planned:
         spec = self.registry.event(new.name)
         chosen = parse_priority(new.priority)
-        now_ms = self._now_ms()
         for what, value in (("data", new.data), ("meta", new.meta)):
             if not isinstance(value, Mapping):
                 raise InvalidEvent(f"{what} of {new.name} must be a JSON object, not {type(value).__name__}")
@@ -210,7 +251,7 @@ class Emitter:
         cancelled = self.registry.cancelled_by(event)
         if cancelled or new.expires_s is not None:
             _add_rules(jobs, cancelled, _expires_at(new, now_ms))
-        return Planned(event.id, event.name, jobs)
+        return Planned(event.id, event.name, jobs, new, now_ms)
 
     def _body(self, event: Event) -> str:
         """The Celery body, base64 as kombu carries it. JSON that a worker could not read is refused here."""
@@ -278,7 +319,9 @@ def emit(
     With the same `id`, emitting twice is harmless: the second time every decision is "duplicate".
     `priority` (0..3 or "P0".."P3") overrides the registry's. `at` (aware, or UTC) or `delay_s` keeps the
     jobs waiting until then; those that have not started after `expires_s` never will. Raises UnknownEvent,
-    InvalidEvent, PayloadTooLarge or CoreUnreachable; then nothing was queued, or (CoreUnreachable) emitting again under the same id is safe.
+    InvalidEvent, PayloadTooLarge or CoreUnreachable; then nothing was queued, or (CoreUnreachable) emitting
+    again under the same id is safe.
+    With JOELCLAW_SPOOL set, events that Redis does not take wait in that file, and are answered as "spooled".
     """
     return _current().emit(
         name,
@@ -325,11 +368,6 @@ def _nobody_traces() -> bool:
     return not get_current() and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-def job_id_of(event_id: str, handler: str) -> str:
-    """The id of the job that an event becomes for one of its handlers."""
-    return str(uuid.uuid5(_JOB_NAMESPACE, f"{event_id}\n{handler}"))
-
-
 def _receipt(job: Job, decided: Word | Decided) -> JobReceipt:
     word, of = decided if isinstance(decided, Decided) else (decided, None)
     if word in _MERGED:
@@ -337,6 +375,32 @@ def _receipt(job: Job, decided: Word | Decided) -> JobReceipt:
     return JobReceipt(
         job.handler, job.id, _DECISIONS[word], of or (job.id if word is Word.DUPLICATE else None)
     )
+
+
+def _spooled(planned: Planned) -> bytes:
+    """The line of a spool that `read_spooled` reads: its id is fixed from here on."""
+    new = planned.new
+    assert new is not None  # only tests make plans of their own
+    kept = {name: value for name in _KEPT if (value := getattr(new, name)) is not None}
+    kept |= {"id": planned.id, "at_ms": planned.at_ms}
+    if new.at is not None:
+        moment = new.at if new.at.tzinfo else new.at.replace(tzinfo=UTC)
+        kept["at"] = moment.isoformat()
+    return json.dumps(kept, default=dict).encode()
+
+
+def read_spooled(line: bytes) -> tuple[NewEvent, int]:
+    """An event out of a spool, and when it was emitted, in epoch milliseconds. Raises ValueError."""
+    try:
+        kept = json.loads(line)
+        at = datetime.fromisoformat(kept["at"]) if "at" in kept else None
+        chosen = {name: kept[name] for name in _KEPT if name in kept}
+        return NewEvent(**{**chosen, "id": kept["id"], "at": at}), int(kept["at_ms"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"not a line of a spool: {type(error).__name__}") from None
+
+
+_KEPT = ("name", "data", "source", "priority", "delay_s", "expires_s", "meta")
 
 
 def _add_rules(jobs: list[Job], cancelled: list[tuple[str, int, str]], expires_at: int) -> None:

@@ -24,7 +24,8 @@ JoelclawError
 ├── CannotUndo             the act was undone, is over, or a later one is in force
 ├── HeldByPerson           the observer may not change what a person has set
 ├── CoreUnreachable        Redis does not answer
-│   └── CoreReadOnly       Redis answers, but writes nothing: memory or disk are full
+│   ├── CoreReadOnly       Redis answers, but writes nothing: memory or disk are full
+│   └── SpoolFailed        neither Redis nor the spool took it
 ├── UnsafeRedis            Redis answers, but its policy may lose work
 ├── UnknownHandler         no registry entry has a handler of that name
 ├── UnknownJob             no job has that id
@@ -242,6 +243,13 @@ class CoreReadOnly(CoreUnreachable):
 
     code = "REDIS_READ_ONLY"
     fix = "Let the workers drain the queue, or give Redis more memory (`maxmemory`) or disk; then try again."
+
+
+class SpoolFailed(CoreUnreachable):
+    """The spool could not be written or replayed; what it held, it still holds."""
+
+    code = "SPOOL_FAILED"
+    fix = "Give the spool a plain file on a disk that has room (JOELCLAW_SPOOL), then send the events again."
 
 
 class UnsafeRedis(JoelclawError):

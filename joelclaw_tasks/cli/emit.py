@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from joelclaw_tasks.emit import Emitter, Receipt
+    from joelclaw_tasks.replay import Replayed
 
 _DEPTH = NextAction("joelclaw queue depth", "how much is waiting, and for how long")
+_REPLAY = NextAction("joelclaw emit --replay", "emit what waits in the spool now; a fleet does it by itself")
+_AGAIN = NextAction("joelclaw emit --replay --again", "emit once more what was refused")
 _LIST = NextAction("joelclaw queue list", "the waiting jobs in the order they would start")
 
 
@@ -47,36 +51,65 @@ def emit(
             " <event> {name, data, id?, priority?, source?, delay_s?, meta?}.",
         ),
     ] = False,
+    spool: Annotated[
+        bool,
+        typer.Option("--spool", help="While Redis is away, keep events in a file for later."),
+    ] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Emit now what waits in that file.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --replay: also what was refused, or is too old.")
+    ] = False,
 ) -> Outcome:
     """Emit an event: queue a job for each of its handlers, and say which."""
+    if replay or again:
+        if (again and not replay) or (event, data, event_id, delay) != (None,) * 4 or stdin or spool:
+            raise usage("--replay goes alone, or with --again", fix="`joelclaw emit --replay [--again]`.")
+        return _replay(again)
     delay_s = None if delay is None else parse_duration_ms(delay, "--delay") / 1_000
     if stdin:
         if data is not None or event_id is not None:
             raise usage("--stdin excludes --data and --id", fix="Put data and id into the lines.")
-        return _many({"name": event, "source": source, "priority": _level(priority), "delay_s": delay_s})
+        defaults = {"name": event, "source": source, "priority": _level(priority), "delay_s": delay_s}
+        return _many(defaults, spool)
     if event is None:
         raise usage("no event is named", fix="`joelclaw emit <event> -d <data>`, or --stdin for many.")
     settings = current().settings()
     body = read_data(data, settings.payload_max_bytes)
     progress().say("emitting")
-    receipt = _emitter().emit(
+    receipt = _emitter(spool).emit(
         event, body, id=event_id, source=source, priority=_level(priority), delay_s=delay_s
     )
     inspect = [_inspect(job.job_id) for job in receipt.jobs[:3]]
-    return Outcome(receipt.to_wire(), (*inspect, _DEPTH), _receipt_view(receipt))
+    following = (_REPLAY,) if _any_spooled([receipt]) else (*inspect, _DEPTH)
+    return Outcome(receipt.to_wire(), following, _receipt_view(receipt))
 
 
-def _many(defaults: dict[str, Any]) -> Outcome:
+def _many(defaults: dict[str, Any], spool: bool) -> Outcome:
     events = read_lines({name: value for name, value in defaults.items() if value is not None})
     progress().say(f"emitting {len(events)} events")
-    receipts = _emitter().emit_many(events)
-    return Outcome(_totals(receipts), (_LIST, _DEPTH), _totals_view(receipts))
+    receipts = _emitter(spool).emit_many(events)
+    following = (_REPLAY,) if _any_spooled(receipts) else (_LIST, _DEPTH)
+    return Outcome(_totals(receipts), following, _totals_view(receipts))
 
 
-def _emitter() -> Emitter:
+def _replay(again: bool) -> Outcome:
+    from joelclaw_tasks.replay import replay
+
+    progress().say("emitting what waits in the spool")
+    replayed = replay(current().settings(), again=again)
+    following = (_AGAIN, _DEPTH) if replayed.kept else (_DEPTH,)
+    return Outcome(asdict(replayed), following, _replayed_view(replayed))
+
+
+def _emitter(spool: bool) -> Emitter:
     from joelclaw_tasks.emit import Emitter
 
-    return Emitter.connect(current().settings())
+    settings = current().settings()
+    return Emitter.connect(settings, spool=settings.spool_file if spool else None)
+
+
+def _any_spooled(receipts: Sequence[Receipt]) -> bool:
+    return any(job.decision == "spooled" for receipt in receipts for job in receipt.jobs)
 
 
 def _level(priority: str | None) -> str | None:
@@ -106,7 +139,7 @@ def _receipt_view(receipt: Receipt) -> Callable[[Console], None]:
         jobs = table("job", "handler", "decision")
         for job in receipt.jobs:
             of = f" of {job.duplicate_of}" if job.duplicate_of else ""
-            style = "yellow" if job.decision == "duplicate" else "green"
+            style = "yellow" if job.decision in ("duplicate", "spooled") else "green"
             jobs.add_row(text(job.job_id), text(job.handler), text(job.decision + of, style))
         console.print(jobs)
 
@@ -118,5 +151,20 @@ def _totals_view(receipts: Sequence[Receipt]) -> Callable[[Console], None]:
         totals = _totals(receipts)
         decisions = ", ".join(f"{count} {decision}" for decision, count in totals["decisions"].items())
         console.print(text(f"{totals['events']} events, {totals['jobs']} jobs: {decisions or 'none'}"))
+
+    return view
+
+
+def _replayed_view(replayed: Replayed) -> Callable[[Console], None]:
+    def view(console: Console) -> None:
+        if replayed.busy:
+            console.print(text("another process is replaying this spool already", "yellow"))
+            return
+        jobs = ", ".join(f"{count} {decision}" for decision, count in replayed.decisions.items())
+        console.print(text(f"{replayed.sent} events emitted: {jobs or 'no jobs'}"))
+        if replayed.refused:
+            console.print(text(f"{replayed.refused} refused", "yellow"))
+        if replayed.kept:
+            console.print(text(f"what was refused, with the reasons: {replayed.kept}", "yellow"))
 
     return view

@@ -112,7 +112,7 @@ def emitter_of(settings: Settings) -> Emitter:
     Raises RegistryError; CoreUnreachable when no Redis is known at all.
     """
     store = Store.connect(settings, timeout_s=REDIS_ANSWERS_WITHIN_S)
-    return Emitter(settings, Registry.load(settings.registry_dir), store)
+    return Emitter(settings, Registry.load(settings.registry_dir), store, spool=settings.spool)
 
 
 app = create_app()
