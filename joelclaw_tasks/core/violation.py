@@ -38,7 +38,7 @@ class Violation:
 def quoted(part: str | float) -> str:
     """One argument as redis-cli reads it."""
     text = str(part)
-    if text and all(each.isalnum() or each in "_-:{}./|=#@+" for each in text):
+    if text and all(each.isalnum() or each in "_-:{}./=@+" for each in text):
         return text
     escaped = "".join(_ESCAPES.get(each) or each for each in text)
     return f'"{escaped}"'

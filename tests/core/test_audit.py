@@ -403,7 +403,8 @@ def test_an_audit_while_work_goes_on_finds_nothing(redis_url):
 @pytest.mark.parametrize(
     ("part", "written"),
     [
-        ("{jc}:lane:a|b", "{jc}:lane:a|b"),
+        ("{jc}:lane:a", "{jc}:lane:a"),
+        ("a|b", '"a|b"'),
         ("a b", '"a b"'),
         ('q\nf"\\', '"q\\nf\\"\\\\"'),
         ("", '""'),
