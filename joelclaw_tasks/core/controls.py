@@ -21,8 +21,8 @@ from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.errors import CannotUndo, HeldByPerson, InvalidGate, UnknownControl
 
 _PAUSE_GATE = re.compile("pause:(?:family|handler|queue)/[^\x00-\x1f\x7f]{1,1024}")
-#: The most jobs, or lanes, that one call moves: so that no act stops Redis for long.
-AT_ONCE = 1_000
+#: The most jobs that one call should move: about 20 ms in which Redis does nothing else.
+AT_ONCE = 250
 
 Act = dict[str, Any]
 
@@ -108,7 +108,7 @@ class Controls(Caller, ABC):
     ) -> Act:
         """Let what waits now behind a pause gate's name pass its pauses and rates; its limits hold.
 
-        `lanes` (at most AT_ONCE) that are parked look at their gates again. Name `act` to send more of them.
+        `lanes` (at most 1,000) that are parked look at their gates again. Name `act` to send more of them.
         Answers the control. Raises InvalidGate and HeldByPerson.
         """
         _check_pause(gate)

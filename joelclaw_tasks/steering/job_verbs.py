@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypedDict, Unpack
 
+from joelclaw_tasks.core.controls import AT_ONCE
 from joelclaw_tasks.core.states import WAITING, State, Word
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import HeldByPerson, InvalidFilter, UnknownJob, WrongState
@@ -24,7 +25,7 @@ Ttl = str | float | None
 
 
 class Options(TypedDict, total=False):
-    """What every verb on jobs takes. They go 1,000 at a time: `on_progress` hears of each step."""
+    """What every verb on jobs takes. They go some at a time: `on_progress` hears of each step."""
 
     where: str | None
     dry_run: bool  # only count, and show some
@@ -155,7 +156,7 @@ class JobVerbs:
             act, words = call([], "")
             if words:
                 raise HeldByPerson(f"a person has set the priority of {chosen.text}")
-        for page in chosen.pages():
+        for page in _parts(chosen.pages()):
             if stop is not None and stop():
                 acted.interrupted = True
                 break
@@ -182,6 +183,12 @@ class JobVerbs:
                 acted.changed += 1
             else:
                 acted.skipped[word.value] = acted.skipped.get(word.value, 0) + 1
+
+
+def _parts(pages: Iterable[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+    for page in pages:
+        for start in range(0, len(page), AT_ONCE):
+            yield page[start : start + AT_ONCE]
 
 
 def _refuse(verb: str, target: str, words: Sequence[Word], page: Sequence[dict[str, Any]]) -> None:

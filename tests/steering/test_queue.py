@@ -262,7 +262,7 @@ def test_what_waits_is_cancelled_and_what_runs_only_when_it_is_meant(queue):
         queue.undo()
 
 
-def test_a_thousand_at_a_time_stopped_half_way_tells_what_was_done(queue):
+def test_a_verb_on_many_jobs_that_is_stopped_half_way_tells_what_was_done(queue):
     queue.store.admit([job(f"j{n:04}", lane=f"notes|{n % 5}|") for n in range(2_500)])
     seen = []
     acted = queue.shed(
@@ -271,7 +271,7 @@ def test_a_thousand_at_a_time_stopped_half_way_tells_what_was_done(queue):
 
     assert acted.interrupted
     assert [acted.changed] == seen
-    assert 0 < acted.changed <= 1_500
+    assert 0 < acted.changed <= 250
     assert acted.changed == queue.depth()["by_state"]["held"]
     assert acted.changed == queue.undo().jobs
     assert 2_500 == queue.depth()["by_state"]["available"]

@@ -68,7 +68,7 @@ local REVERT = {
 
 -- Answers how many jobs went back, and how many are still to be looked at.
 local function revert(act, actor, reason, now_ms)
-  local popped = redis.call("ZPOPMIN", touched_key(act.id), BATCH)
+  local popped = redis.call("ZPOPMIN", touched_key(act.id), 250) -- as many as AT_ONCE in core/controls.py
   local went_back = 0
   for i = 1, #popped, 2 do
     local job, done = read_job(popped[i]), false
