@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from joelclaw_tasks.core.rate import Rate
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.errors import CannotUndo, HeldByPerson, InvalidGate, UnknownControl
 
@@ -507,6 +508,19 @@ def test_limits_hold_while_a_name_drains(core):
     (job,) = core.claim(most=9).jobs
     core.store.complete([job.tag])
     assert ["b"] == core.claim_ids(most=9)
+
+
+def test_a_drain_passes_rates_but_what_comes_later_does_not(core):
+    core.store.rate({"rate:handler/h": Rate(1, 60_000)}, actor="registry", reason="")
+    core.store.admit([core.job(id, gates=("rate:handler/h",)) for id in ("a", "b", "c")])
+    assert ["a"] == core.claim_ids(most=9)
+    core.store.drain("pause:handler/h", lanes=lanes(core), **JOEL)
+    core.clock.advance(1)
+    core.admit("new", gates=("rate:handler/h",), priority=0)
+    assert ["b", "c"] == core.claim_ids(most=9)
+    assert "rate:handler/h" == core.gate_of("q|h|")
+    core.clock.advance(600_000)
+    assert ["new"] == core.claim_ids(most=9)
 
 
 def test_a_drain_ends_with_its_time(core):
