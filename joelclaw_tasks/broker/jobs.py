@@ -41,8 +41,8 @@ def job_of(queue: str, message: Mapping[str, Any], payload: str | bytes, slack_m
     if priority is None:
         priority = from_celery(_number(properties.get("priority")))
     split = properties.get(SPLIT_PROPERTY)
-    eta_ms = due_ms(headers.get("eta"))
-    if not eta_ms and spec.get("delay_ms"):
+    eta_ms, retries = due_ms(headers.get("eta")), _number(headers.get("retries"))
+    if not eta_ms and not retries and spec.get("delay_ms"):
         eta_ms = int(time() * 1000) + int(spec["delay_ms"])
     return Job(
         id=str(headers.get("id") or properties.get("correlation_id") or _content_id(payload)),
@@ -56,7 +56,7 @@ def job_of(queue: str, message: Mapping[str, Any], payload: str | bytes, slack_m
         slack_ms=slack_ms[priority],
         due_ms=eta_ms,
         keep_ms=spec.get("keep_ms") or _number(properties.get(KEEP_PROPERTY)),
-        retries=_number(headers.get("retries")),
+        retries=retries,
         actor=spec.get("actor", ""),
         trace=str(headers.get("traceparent") or ""),
         rules=_split_rules(split) if split else spec.get("rules", ""),

@@ -202,7 +202,8 @@ class View:
         found = pipe.execute()
         gates = []
         for gate, running, tat in zip(names, found, found[len(names) :], strict=False):
-            limit = limits.get(gate.encode(), limits.get(gate.partition("=")[0].encode()))
+            default = b"1" if gate.startswith("limit:singleton/") else None
+            limit = limits.get(gate.encode(), limits.get(gate.partition("=")[0].encode(), default))
             most = None if limit is None else int(limit)
             text = rates.get(gate.encode(), rates.get(gate.partition("=")[0].encode()))
             rate = None if text is None else Rate.decode(text.decode())

@@ -106,6 +106,11 @@ def test_a_single_call_has_controls_of_its_own(own: Site, key: str) -> None:
     assert {"scheduled": 1, "available": 1} == own.states()
 
 
+def test_a_retry_does_not_wait_for_the_delay_of_its_task_again(own: Site, key: str) -> None:
+    own.note.apply_async((key, 1), jc={"delay_s": 60}, retries=1)
+    assert {"available": 1} == own.states()
+
+
 def test_an_expired_call_is_never_run(own: Site, key: str) -> None:
     own.note.apply_async((key, 1), jc={"expires_s": 0.001})
     wait_until(lambda: own.store.now_ms() and not own.store.claim(["stranger"], 1, "h").jobs, "it is dropped")
