@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -53,6 +54,9 @@ def controls_of(handler: HandlerSpec, value_of: ValueOf, now_ms: int) -> dict[st
 
 def lane_name(*parts: str) -> str:
     """One name of several parts; different parts never give the same name."""
+    name = "|".join(parts)
+    if "%" not in name and name.count("|") < len(parts):
+        return name
     return "|".join(part.replace("%", "%25").replace("|", "%7C") for part in parts)
 
 
@@ -118,4 +122,7 @@ def _line(gate: str, weight: int) -> str:
 
 def job_id_of(event_id: str, handler: str) -> str:
     """The id of the job that an event becomes for one of its handlers."""
-    return str(uuid.uuid5(_JOB_NAMESPACE, f"{event_id}\n{handler}"))
+    # As uuid.uuid5, which goes by way of an object and takes four times as long.
+    name = f"{event_id}\n{handler}".encode()
+    h = hashlib.sha1(_JOB_NAMESPACE.bytes + name, usedforsecurity=False).hexdigest()
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:32]}"

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from time import monotonic, time
 from types import ModuleType
@@ -20,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import get_current
+from pydantic_core import to_json
 
 from joelclaw_tasks.admission import admission_of, job_id_of, lane_name
 from joelclaw_tasks.admission_rules import topic_of
@@ -463,6 +465,7 @@ _ORIGIN = f"{os.getpid()}@{socket.gethostname()}"
 #: `json.dumps` makes an encoder for every call; these are made once.
 _encode_event = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_quote = encode_basestring_ascii
 
 
 def _message(
@@ -476,12 +479,14 @@ def _message(
     """A Celery message (task protocol 2) as kombu's Redis transport writes it."""
     headers, properties = _template(handler)
     # What Flower and logs show of the arguments: never the data, which may hold secrets.
-    shown = _encode({"argsrepr": f"({event.name!r}, {event.id!r})", **carrier})[1:-1]
+    shown = f'"argsrepr":{_quote(f"({event.name!r}, {event.id!r})")}'
+    if carrier:
+        shown = f"{shown},{_encode(carrier)[1:-1]}"
     return (
         f'{{"body":"{body}","content-encoding":"utf-8","content-type":"application/json",'
         f'"headers":{{"id":"{job_id}","root_id":"{job_id}",{shown},{headers}}},'
         f'"properties":{{"correlation_id":"{job_id}","delivery_tag":"{job_id}",'
-        f'"jc":{_encode(admission)},{properties}}}}}'
+        f'"jc":{to_json(admission).decode()},{properties}}}}}'
     )
 
 

@@ -17,6 +17,7 @@ _GATE_LINE = re.compile(
     "(?:limit:[^\x00-\x1f\x7f]{1,1200}(?:\t[1-9][0-9]{0,6})?|rate:[^\x00-\x1f\x7f]{1,1200}"
     "|share:[^\x00-\x1f\x7f]{1,1200}(?:\t[1-9][0-9]{0,3})?)"
 )
+_GATE_LINES = re.compile(f"{_GATE_LINE.pattern}(?:\n{_GATE_LINE.pattern})*")
 
 
 def _invalid(name: str, wanted: str, value: object) -> InvalidJob:
@@ -65,13 +66,24 @@ class Job:
             and set(map(type, (*numbers, self.priority, self.due_ms))) == {int}
             and min(numbers) >= 0
             and 0 <= self.priority <= 3
-            and not self.gates
+            and (not self.gates or self._are_gates())
             and not self.rules
             and type(payload) is str
             and "\0" not in payload
             and set(map(type, (self.lease_tag, self.actor, self.trace, self.refusal, self.rules))) == {str}
         ):
             self._check_each()
+
+    def _are_gates(self) -> bool:
+        """Whether all are lines of gates and none a share, of which only `_check_each` knows the place."""
+        gates: object = self.gates
+        return (
+            type(gates) is tuple
+            and set(map(type, gates)) == {str}
+            and "share:" not in (lines := "\n".join(gates))
+            and lines.count("\n") < len(gates)  # no name may bring a line of its own
+            and _GATE_LINES.fullmatch(lines) is not None
+        )
 
     def _check_each(self) -> None:
         """What __post_init__ checks at once, one by one: to name the fault."""

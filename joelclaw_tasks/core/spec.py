@@ -138,6 +138,10 @@ class HandlerSpec:
     priority: int | None = None
     rules: RulesSpec | None = None
 
+    def __hash__(self) -> int:
+        """By name: every emit looks a handler up in several caches."""
+        return hash(self.name)
+
     @property
     def time_limits_s(self) -> tuple[float | None, float | None]:
         """Soft and hard limit in seconds; between the two a job has time to clean up."""
