@@ -161,7 +161,7 @@ def controls_are_recorded(history: History) -> Iterator[Violation]:
         if not move.get("job"):
             acts[move["verb"], move.get("gate", "")] += 1
     for control in history.controls:
-        if control["acked_at"] is not None:
+        if control["acked_at"] is not None and control["changed"]:
             name = (control["verb"], control["gate"])
             acts[name] -= 1
             if acts[name] < 0:

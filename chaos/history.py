@@ -9,7 +9,7 @@ Lines by kind (times in seconds of the monotonic clock, but for `move`):
     failed   job, error: the call raised, so it may have been accepted or not
     start    job, tag, family, gates, worker, pid: written by the task itself
     end      tag: written by the task itself, as its last act
-    control  verb, gate, value, asked_at, acked_at (null: it raised)
+    control  verb, gate, value, asked_at, acked_at (null: it raised), changed (it did something)
     fault    name, target, until, workers, pids, kills, outlasts_lease, everywhere
     move     one entry of the transitions stream, its `at` in epoch milliseconds
     rest     quiet, by_state, left {key: members}, violations [of the audit]: what Redis holds at the end

@@ -22,6 +22,7 @@ KEEP_PROPERTY = "jc_keep_ms"
 SPLIT_PROPERTY = "jc_split"
 #: Message header in which a worker receives the delivery tag of its lease.
 TAG_HEADER = "jc_tag"
+_YEAR_MS = 366 * 86_400_000
 
 
 def is_task(message: Mapping[str, Any]) -> bool:
@@ -42,8 +43,9 @@ def job_of(queue: str, message: Mapping[str, Any], payload: str | bytes, slack_m
         priority = from_celery(_number(properties.get("priority")))
     split = properties.get(SPLIT_PROPERTY)
     eta_ms, retries = due_ms(headers.get("eta")), _number(headers.get("retries"))
-    if not eta_ms and not retries and spec.get("delay_ms"):
-        eta_ms = int(time() * 1000) + int(spec["delay_ms"])
+    delay_ms = min(_number(spec.get("delay_ms")), _YEAR_MS)
+    if delay_ms > 0 and not eta_ms and not retries:
+        eta_ms = int(time() * 1000) + delay_ms
     return Job(
         id=str(headers.get("id") or properties.get("correlation_id") or _content_id(payload)),
         queue=queue,

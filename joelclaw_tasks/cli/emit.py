@@ -42,13 +42,16 @@ def emit(
         str | None, typer.Option("--id", help="Emitting the same id twice queues nothing the second time.")
     ] = None,
     delay: Annotated[str | None, typer.Option("--delay", help="Start no sooner: 30s, 10m, 2h, 1d.")] = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", help="Start no later: 30s, 10m, 2h, 1d; else never.")
+    ] = None,
     source: Annotated[str, typer.Option("--source", help="Who says so.")] = "cli",
     stdin: Annotated[
         bool,
         typer.Option(
             "--stdin",
             help="Many events from stdin, one JSON object a line: the data of <event>, or without"
-            " <event> {name, data, id?, priority?, source?, delay_s?, meta?}.",
+            " <event> {name, data, id?, priority?, source?, delay_s?, expires_s?, meta?}.",
         ),
     ] = False,
     spool: Annotated[
@@ -62,14 +65,16 @@ def emit(
 ) -> Outcome:
     """Emit an event: queue a job for each of its handlers, and say which."""
     if replay or again:
-        if (again and not replay) or (event, data, event_id, delay) != (None,) * 4 or stdin or spool:
+        if (again and not replay) or (event, data, event_id, delay, expires) != (None,) * 5 or stdin or spool:
             raise usage("--replay goes alone, or with --again", fix="`joelclaw emit --replay [--again]`.")
         return _replay(again)
     delay_s = None if delay is None else parse_duration_ms(delay, "--delay") / 1_000
+    expires_s = None if expires is None else parse_duration_ms(expires, "--expires") / 1_000
     if stdin:
         if data is not None or event_id is not None:
             raise usage("--stdin excludes --data and --id", fix="Put data and id into the lines.")
         defaults = {"name": event, "source": source, "priority": _level(priority), "delay_s": delay_s}
+        defaults["expires_s"] = expires_s
         return _many(defaults, spool)
     if event is None:
         raise usage("no event is named", fix="`joelclaw emit <event> -d <data>`, or --stdin for many.")
@@ -77,7 +82,13 @@ def emit(
     body = read_data(data, settings.payload_max_bytes)
     progress().say("emitting")
     receipt = _emitter(spool).emit(
-        event, body, id=event_id, source=source, priority=_level(priority), delay_s=delay_s
+        event,
+        body,
+        id=event_id,
+        source=source,
+        priority=_level(priority),
+        delay_s=delay_s,
+        expires_s=expires_s,
     )
     inspect = [_inspect(job.job_id) for job in receipt.jobs[:3]]
     following = (_REPLAY,) if _any_spooled([receipt]) else (*inspect, _DEPTH)
@@ -138,7 +149,7 @@ def _receipt_view(receipt: Receipt) -> Callable[[Console], None]:
         console.print(line(text(receipt.name, "bold"), text(receipt.event_id, "dim")))
         jobs = table("job", "handler", "decision")
         for job in receipt.jobs:
-            of = f" of {job.duplicate_of}" if job.duplicate_of else ""
+            of = f" of {job.duplicate_of}" if job.duplicate_of else f" into {job.into}" if job.into else ""
             style = "yellow" if job.decision in ("duplicate", "spooled") else "green"
             jobs.add_row(text(job.job_id), text(job.handler), text(job.decision + of, style))
         console.print(jobs)

@@ -17,7 +17,8 @@ _FAULTS_SHOWN = 20
 #: What a line may hold, and of which types.
 _LINE: dict[str, tuple[type, ...]] = {
     "name": (str,), "data": (dict,), "id": (str, type(None)), "priority": (str, int, type(None)),
-    "source": (str,), "delay_s": (int, float, type(None)), "meta": (dict,),
+    "source": (str,), "delay_s": (int, float, type(None)), "expires_s": (int, float, type(None)),
+    "meta": (dict,),
 }  # fmt: skip
 
 

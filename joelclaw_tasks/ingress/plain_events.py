@@ -10,13 +10,13 @@ from joelclaw_tasks.emit import NewEvent
 from joelclaw_tasks.errors import InvalidEvent
 
 DEFAULT_SOURCE = "http"
-_KEYS = ("name", "data", "id", "priority", "source", "at", "delay_s")
+_KEYS = ("name", "data", "id", "priority", "source", "at", "delay_s", "expires_s")
 
 
 def plain_event(body: Any) -> NewEvent:
-    """Read `{"name", "data", "id"?, "priority"?, "source"?, "at"? or "delay_s"?}`.
+    """Read `{"name", "data", "id"?, "priority"?, "source"?, "at"? or "delay_s"?, "expires_s"?}`.
 
-    `at` is ISO 8601 with an offset, `delay_s` seconds from now. Raises InvalidEvent.
+    `at` is ISO 8601 with an offset, the others are seconds from now. Raises InvalidEvent.
     """
     if not isinstance(body, dict):
         raise InvalidEvent("the event is not a JSON object", fix='Send {"name": ..., "data": {...}}.')
@@ -36,7 +36,8 @@ def plain_event(body: Any) -> NewEvent:
         source=optional_text(body, "source") or DEFAULT_SOURCE,
         priority=priority(body.get("priority")),
         at=_moment(body.get("at")),
-        delay_s=_seconds(body.get("delay_s")),
+        delay_s=_seconds(body, "delay_s"),
+        expires_s=_seconds(body, "expires_s"),
     )
 
 
@@ -87,9 +88,10 @@ def _moment(value: Any) -> datetime | None:
     return moment
 
 
-def _seconds(value: Any) -> float | None:
+def _seconds(body: dict[str, Any], key: str) -> float | None:
+    value = body.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise InvalidEvent("delay_s must be a number of seconds, 0 or more", fix="Send delay_s as a number.")
+        raise InvalidEvent(f"{key} must be a number of seconds, 0 or more", fix=f"Send {key} as a number.")
     return float(value)

@@ -54,7 +54,14 @@ class Story:
         if acked_at is not None:
             self.line("move", round(acked_at * 1000), verb=verb, gate=gate)
         return self.line(
-            "control", asked_at, verb=verb, gate=gate, value=value, asked_at=asked_at, acked_at=acked_at
+            "control",
+            asked_at,
+            verb=verb,
+            gate=gate,
+            value=value,
+            asked_at=asked_at,
+            acked_at=acked_at,
+            changed=True,
         )
 
     def fault(self, name: str, at: float, until: float, **fields) -> Story:

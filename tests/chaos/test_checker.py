@@ -244,7 +244,8 @@ def test_what_the_audit_finds_is_a_fault(story: Story):
 
 
 def test_an_act_that_is_not_in_the_stream_is_a_fault(story: Story):
-    story.line("control", 1.0, verb="pause", gate="pause:family/x", value=None, asked_at=1.0, acked_at=1.1)
+    act = {"verb": "pause", "gate": "pause:family/x", "value": None, "changed": True}
+    story.line("control", 1.0, asked_at=1.0, acked_at=1.1, **act)
     assert ["I11 NOT_IN_STREAM pause:family/x"] == codes(story)
 
 

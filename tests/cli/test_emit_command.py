@@ -40,6 +40,13 @@ def test_the_same_id_again_queues_nothing(joelclaw: JoelclawProcess) -> None:
     assert depth(joelclaw) == 1
 
 
+def test_an_event_that_expires_says_when(joelclaw: JoelclawProcess) -> None:
+    piped = joelclaw("emit", "content/updated", "-d", BODY, "--expires", "10m")
+    [job] = piped.result["jobs"]
+    assert "admitted" == job["decision"]
+    assert "expires_at" in joelclaw("queue", "inspect", job["job_id"]).result["job"]["rules"]
+
+
 def test_a_delayed_event_is_scheduled(joelclaw: JoelclawProcess) -> None:
     piped = joelclaw("emit", "content/updated", "-d", BODY, "--delay", "10m")
 

@@ -68,6 +68,7 @@ def test_a_heavy_job_that_ends_brings_as_many_light_lanes_back_as_it_had_places(
     tag = core.start()
     for name in "abcd":
         lane(core, name, f"{name}1", gates=(NAS,))
+        lane(core, name, f"{name}2", gates=(NAS,), priority=3)
     assert [] == core.claim_ids(most=9)
 
     core.store.complete([tag])
@@ -99,6 +100,19 @@ def test_a_limit_lowered_below_a_weight_holds_that_job_and_nobody_behind_it(core
 
     limit(core, NAS, 3)
     assert ["h1"] == core.claim_ids(most=9)
+
+
+def test_a_place_that_is_freed_goes_past_a_lane_that_needs_more_than_there_are(core):
+    limit(core, NAS, 1)
+    lane(core, "first", "f1", gates=(NAS,), priority=0)
+    tag = core.start()
+    lane(core, "heavy", "h1", gates=(f"{NAS}\t2",), priority=0)
+    lane(core, "light", "l1", gates=(NAS,))
+    assert [] == core.claim_ids(most=9)
+
+    core.store.complete([tag])
+
+    assert ["l1"] == core.claim_ids(most=9)
 
 
 def test_a_heavy_job_of_a_queue_without_workers_holds_up_no_other_queue(core):
@@ -386,6 +400,20 @@ def test_taking_turns_holds_behind_a_limit_as_well(core):
         core.store.admit([core.job(id, lane=f"q|h|{name}", gates=(f"share:h={name}", NAS)) for id in ids])
         core.clock.advance(1)
     assert "abcabcabc" == served(core, 9)
+
+
+def test_a_place_for_which_a_lane_comes_back_out_of_turn_goes_to_whose_turn_it_is(core):
+    limit(core, NAS, 1)
+    lane(core, "x", "x1", gates=(NAS,))
+    tag = core.start()
+    for name in ("a1", "a2", "b1"):
+        ids = [f"{name}{n}" for n in range(3)]
+        gates = (f"share:h={name[0]}", NAS)
+        core.store.admit([core.job(id, lane=f"q|h|{name}", gates=gates) for id in ids])
+        core.clock.advance(1)
+    assert [] == core.claim_ids(most=9)
+    core.store.complete([tag])
+    assert "abababaaa" == served(core, 9)
 
 
 def test_other_handlers_are_neither_held_up_nor_pushed_ahead_by_those_that_share(core):

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from typing import Any
 
+import pytest
 import redis
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
@@ -306,6 +307,7 @@ class Machine(RuleBasedStateMachine):
         self.store.client.close()
 
 
+@pytest.mark.timeout(240)
 def test_redis_and_the_reference_agree_on_random_lives(redis_url):
     run_state_machine_as_test(
         lambda: Machine(redis_url),

@@ -1,0 +1,224 @@
+"""Fleet: Redis with an append-only file, workers of three pools, two beats and two producers.
+
+Each process that has a Redis has it through a proxy of its own, so that one of them can be cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import redis
+from celery import Celery
+
+import joelclaw_tasks
+from chaos.process import Process
+from chaos.proxy import FaultProxy
+from chaos.record import Record
+from chaos.traffic import FAILS, LIMITS, QUEUE, RATES
+from joelclaw_tasks.core.audit import Audit
+from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.core.states import FINAL
+from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.errors import CoreUnreachable
+from joelclaw_tasks.testing.server import free_port, start_redis
+
+#: Every answer is on its way to the disk first: what was accepted before a SIGKILL is there after it.
+REDIS_FLAGS = ("--appendonly", "yes", "--appendfsync", "always", "--hash-max-ziplist-value", "8192")
+#: Role, pool, jobs at once.
+WORKERS = (("prefork", "prefork", 2), ("threads", "threads", 4), ("solo", "solo", 1))
+PREFIX = "{jc}:"
+MAX_KILLS = 3
+
+
+class Fleet:
+    """Start it, harm it, call `mend` now and then, and let it come to rest."""
+
+    def __init__(self, home: Path, *, seed: int, rate: float, lease_ms: int, build: str = "") -> None:
+        self.home = home
+        self.seed = seed
+        self.lease_ms = lease_ms
+        self.history_path = home / "history.jsonl"
+        self.record = Record(self.history_path)
+        self.random = random.Random(seed)
+        self._build = build
+        self._port = free_port()
+        self._redis: subprocess.Popen[bytes] | None = None
+        self._broken_at: dict[str, float] = {}
+        self.start_redis()
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.store = self.make_store()
+        self._sender = joelclaw_tasks.install(Celery("chaos", broker=self.url, set_as_current=False))
+        self._sender.conf.task_default_queue = QUEUE
+        self.proxies: dict[str, FaultProxy] = {}
+        self.workers = [self._worker(*each) for each in WORKERS]
+        self.beats = [
+            self._process(f"beat{n}", "-m", "celery", "-A", "chaos.app", "beat", "-l", "INFO", "--pidfile=",
+                          "-S", "joelclaw_tasks.broker.beat:Scheduler")
+            for n in (1, 2)
+        ]  # fmt: skip
+        self.producers = [
+            self._process(
+                f"producer{n}", "-m", "chaos.producer", "--seed", str(seed * 10 + n), "--rate", str(rate / 2)
+            )
+            for n in (1, 2)
+        ]
+
+    # -- its parts ----------------------------------------------------------------------------
+
+    def _process(self, role: str, *command: str) -> Process:
+        self.proxies[role] = FaultProxy(self._port)
+        env = {
+            "CHAOS_BROKER": f"redis://127.0.0.1:{self.proxies[role].port}/0",
+            "CHAOS_HISTORY": str(self.history_path),
+            "CHAOS_LEASE_MS": str(self.lease_ms),
+            "CHAOS_BUILD": self._build,
+        }
+        return Process(role, command, env, self.home)
+
+    def _worker(self, role: str, pool: str, concurrency: int) -> Process:
+        return self._process(
+            role, "-m", "celery", "-A", "chaos.app", "worker", "-P", pool, "-c", str(concurrency),
+            "-n", "{name}@chaos", "-l", "INFO", "--without-gossip", "--without-mingle",
+        )  # fmt: skip
+
+    def make_store(self) -> Store:
+        """A store on Redis itself, past every proxy."""
+        client = redis.Redis.from_url(self.url, socket_timeout=2.0, socket_connect_timeout=1.0)
+        return Store(client, Keys(PREFIX), lease_ms=self.lease_ms, transitions_max=10_000_000)
+
+    def send(self, family: str, seconds: float, key: str) -> str:
+        """One more job, past every proxy; answers its id. What the call raises is noted."""
+        job = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+        self.record.note("asked", job=job, family=family, by="fleet")
+        try:
+            self._sender.send_task(family, (seconds, key), task_id=job)
+            self.record.note("accepted", job=job)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
+            self.record.note("failed", job=job, error=f"{type(error).__name__}: {error}"[:200])
+        return job
+
+    @property
+    def processes(self) -> list[Process]:
+        """All but Redis."""
+        return [*self.workers, *self.beats, *self.producers]
+
+    # -- its life -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start all, workers and beats first; the run begins when the first job may be sent."""
+        for process in (*self.workers, *self.beats):
+            process.start()
+        for process in (*self.workers, *self.beats):
+            process.wait_ready()
+        self.record.note(
+            "run", seed=self.seed, build=self._build, limits=LIMITS, rates=RATES, fails=FAILS,
+            max_kills=MAX_KILLS, lease_ms=self.lease_ms, epoch_s=time.time() - time.monotonic(),
+        )  # fmt: skip
+        for process in self.producers:
+            process.start()
+
+    def mend(self, after_s: float = 0.5) -> None:
+        """Start what has ended, as a supervisor would: `after_s` later."""
+        for process in self.processes:
+            if process.is_running() or not process.lives:
+                self._broken_at.pop(process.role, None)
+            elif time.monotonic() - self._broken_at.setdefault(process.role, time.monotonic()) >= after_s:
+                process.start()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass; what ends meanwhile is started again."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.mend()
+            time.sleep(0.05)
+
+    def wait_whole(self, timeout_s: float = 40.0) -> None:
+        """Until every worker is there and ready. Raises RuntimeError."""
+        deadline = time.monotonic() + timeout_s
+        while not all(worker.is_ready() for worker in self.workers):
+            if time.monotonic() > deadline:
+                absent = ", ".join(each.name for each in self.workers if not each.is_ready())
+                raise RuntimeError(f"not ready again after {timeout_s:.0f} s: {absent}")
+            self.wait(0.1)
+
+    def rest(self, timeout_s: float = 45.0) -> bool:
+        """Stop the traffic, wait until all is done, record what Redis holds then. Whether it got there."""
+        for process in (*self.producers, *self.beats):
+            process.end()
+            process.lives = 0  # not to be mended
+        deadline = time.monotonic() + timeout_s
+        while (waiting := self._unfinished()) is None or waiting:
+            if time.monotonic() > deadline:
+                break
+            self.wait(0.2)
+        quiet = waiting == {}
+        self.record.note("rest", quiet=quiet, **self._held())
+        for entry in self.store.history.read():
+            self.record.note("move", **{**entry.fields, "at": entry.at, "id": entry.id})
+        return quiet
+
+    def _unfinished(self) -> dict[str, int] | None:
+        """Jobs by state that are not over; None: Redis does not say."""
+        try:
+            states = self.store.snapshot()["by_state"]
+        except CoreUnreachable:
+            return None
+        return {state: n for state, n in states.items() if n and state not in {each.value for each in FINAL}}
+
+    def _held(self) -> dict[str, Any]:
+        client: Any = self.store.client
+        left = {}
+        for kind in ("running", "leases", "asked"):
+            for key in client.scan_iter(f"{PREFIX}{kind}:*"):
+                left[key.decode()] = [member.decode() for member in client.zrange(key, 0, 20)]
+        findings = Audit(self.store).run()
+        return {
+            "by_state": {state: n for state, n in self.store.snapshot()["by_state"].items() if n},
+            "left": left,
+            "violations": [violation.to_wire() for violation in findings.violations],
+        }
+
+    def close(self) -> None:
+        """End everything, gently where that works."""
+        for proxy in self.proxies.values():
+            proxy.hold(False)
+        for process in self.processes:
+            if process.is_running():
+                process.send(signal.SIGCONT, group=True)
+                process.send(signal.SIGTERM)
+        for process in self.processes:
+            process.end(10)
+        for proxy in self.proxies.values():
+            proxy.close()
+        self._sender.close()
+        self.store.client.close()
+        self.end_redis(signal.SIGTERM)
+
+    # -- Redis --------------------------------------------------------------------------------
+
+    def start_redis(self) -> None:
+        """Start Redis on what it has kept."""
+        self._redis = start_redis(self.home, self._port, *REDIS_FLAGS)
+
+    def end_redis(self, number: signal.Signals) -> None:
+        """End Redis with a signal, and wait for its end."""
+        assert self._redis is not None
+        self._redis.send_signal(number)
+        self._redis.wait(30)
+
+    def signal_redis(self, number: signal.Signals) -> None:
+        """Send Redis a signal that does not end it."""
+        assert self._redis is not None
+        self._redis.send_signal(number)
+
+    def flush_scripts(self) -> None:
+        """Let Redis forget all scripts, if it is there."""
+        with contextlib.suppress(redis.RedisError):
+            self.store.client.script_flush()
