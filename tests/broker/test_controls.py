@@ -152,7 +152,7 @@ def test_a_worker_refuses_to_start_with_controls_that_cannot_be_meant(own: Site)
     def broken():
         """Does nothing."""
 
-    own.app.task(broken, name="broken", jc={"dedup": {}})
+    own.app.task(broken, name="broken", shared=False, jc={"dedup": {}})
     with pytest.raises(
         InvalidControls, match=r"task broken cannot be meant:\n  - dedup\.window_s: is missing"
     ):
