@@ -55,9 +55,9 @@ JOB_FIELDS = {
 
 def gates_of(handler: str, key: str, more: set[str]) -> tuple[str, ...]:
     own = {
-        "h1": ("share:h1=same", "limit:handler/h1"),
+        "h1": (f"share:both={key}", "limit:handler/h1"),
         "h2": (f"share:h2={key}\t{key[1]}", "rate:handler/h2"),
-        "h3": (f"limit:key/h3={key}",),
+        "h3": (f"share:both={key}", f"limit:key/h3={key}"),
         "h4": (f"rate:key/h4={key}",),
     }[handler]
     weights = [WEIGHTS.get((handler, gate), 1) for gate in sorted(more)]
