@@ -12,11 +12,11 @@ import signal
 import socket
 import time
 
-import redis
 from celery import Celery, Task, chord, group
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from joelclaw_tasks import BatchFailed, cancelled
+from joelclaw_tasks.address import Address
 from joelclaw_tasks.errors import PermanentFailure
 
 tasks = {}
@@ -33,13 +33,13 @@ def task(**options):
 
 
 def make_app(broker_url: str, *, installed: bool, **settings) -> Celery:
-    app = Celery("stranger", broker=broker_url, backend=broker_url, set_as_current=False)
+    app = Celery("stranger", set_as_current=False)
     app.conf.update(
+        Address.parse(broker_url).celery_settings(),
         result_expires=600,
         task_default_queue="stranger",
         broker_connection_retry_on_startup=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
     )
     if installed:
         import joelclaw_tasks
@@ -49,18 +49,18 @@ def make_app(broker_url: str, *, installed: bool, **settings) -> Celery:
         app.conf.update(task_acks_late=True, worker_prefetch_multiplier=1)
     app.conf.update(settings)
     for name, (function, options) in tasks.items():
-        app.task(**{"name": name, **options})(function)
+        app.task(**{"name": name, "shared": False, **options})(function)
     return app
 
 
 _clients = {}
 
 
-def effects() -> redis.Redis:
+def effects():
     """Where tasks note what they did; one client for each process."""
     if os.getpid() not in _clients:
         url = os.environ.get("STRANGER_EFFECTS") or os.environ["STRANGER_BROKER"]
-        _clients[os.getpid()] = redis.Redis.from_url(url)
+        _clients[os.getpid()] = Address.parse(url).client()
     return _clients[os.getpid()]
 
 

@@ -162,7 +162,7 @@ class Private(Celery):
     """An app whose tasks do not appear in every other app of this process."""
 
     def task(self, *args, **options):
-        return super().task(*args, shared=False, **options)
+        return super().task(*args, **{"shared": False, **options})
 
 
 def test_the_block_of_plain_tasks_does_what_the_page_says(redis_url):
