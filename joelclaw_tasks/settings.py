@@ -48,6 +48,7 @@ class Settings:
     slack_p3_ms: int = 900_000
     lease_ms: int = 15_000
     max_kills: int = 3
+    stall_s: int = 45  # a worker that stands still for so long ends itself, to be started again; 0: never
     keep_finished_ms: int = 86_400_000  # how long a finished event job is remembered as a duplicate
     transitions_max: int = 100_000
     dead_keep_days: int = 30  # how long a job stays in the dead letter, 0: without bound

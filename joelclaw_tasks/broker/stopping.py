@@ -21,7 +21,7 @@ from joelclaw_tasks.broker.running import give_back
 
 logger = logging.getLogger(__name__)
 
-#: Shorter than the 10 s after which Docker kills. The transport option `stop_grace_s` says otherwise; 0: no end.
+#: Docker kills after 10 s. The transport option `stop_grace_s` says otherwise; 0: wait without end.
 STOP_GRACE_S = 8.0
 _consumers: list[Any] = []
 
