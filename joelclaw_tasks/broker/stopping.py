@@ -7,11 +7,11 @@ then is ended and given back, to start again elsewhere. Nothing of this counts a
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import signal
 import sys
-import threading
 import time
 from typing import Any
 
@@ -36,7 +36,8 @@ def _stop_soon(how: str = "", **_: Any) -> None:
     """A signal handler, which may have interrupted anything: a thread does the work."""
     channel = _channel()
     if how == "Warm" and channel is not None:
-        threading.Thread(target=_stop, args=(channel,), name="joelclaw-stop", daemon=True).start()
+        # Not threading.Thread: its start waits, which gevent forbids here.
+        _thread.start_new_thread(_stop, (channel,))
 
 
 def _channel() -> Any:

@@ -1,4 +1,4 @@
-"""A worker that stands still while jobs are ready ends itself; one that rightly does nothing is left alone."""
+"""A worker that stands still while jobs are ready ends itself; one that rightly does nothing lives on."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def start(settings: Settings, tmp_path: Path, client: redis.Redis) -> Iterator[S
         }
         with (tmp_path / "log").open("wb") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "hanging_app:app", "worker", "-P", pool, "-c", str(size),
-                 "-Q", "default", "-l", "INFO", "--without-gossip", "--without-mingle"],
+                [sys.executable, "-m", "celery", "-A", "hanging_app:app", "worker", "-P", pool,
+                 "-c", str(size), "-Q", "default", "-l", "INFO", "--without-gossip", "--without-mingle"],
                 cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         running.append(worker)
