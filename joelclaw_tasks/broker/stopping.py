@@ -48,6 +48,7 @@ def _channel() -> Any:
 
 def _stop(channel: Any) -> None:
     holder, qos = channel.holder, channel.qos
+    qos.room = lambda: 0  # some loops turn once more, and would claim what is given back
     tags = [tag for tag in give_back(tuple(qos._delivered.items())) if holder.owns(tag)]
     if tags:
         holder.release(tags, reason="worker stopped")
