@@ -10,7 +10,6 @@ Behind sentinels user and password are those of the servers; the query may hold 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 FORMS = "redis://host:port/0, rediss://…, unix://path or sentinel://host:port;sentinel://…?master_name=…"
 SENTINEL_PORT = 26379
-#: A sentinel answers at once, or the next one is asked.
-SENTINEL_ANSWERS_WITHIN_S = 1.0
 _SECRET_OPTIONS = ("password", "sentinel_password", "ssl_password")
 
 
@@ -81,11 +78,12 @@ class Address:
         """A client with a pool of its own; `options` are redis-py's."""
         import redis
 
+        from joelclaw_tasks.master_pool import MasterPool
+
         if not self.sentinels:
             return redis.Redis.from_url(self.url, **options)
-        pool = sentinel_pool(
-            self.sentinels, self.master_name, self.sentinel_options, **{**self._server_options(), **options}
-        )
+        server = {**self._server_options(), **options}
+        pool = MasterPool.behind(self.sentinels, self.master_name, self.sentinel_options, **server)
         return redis.Redis.from_pool(pool)
 
     def async_client(self, **options: Any) -> redis.asyncio.Redis:
@@ -95,13 +93,19 @@ class Address:
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
+        from joelclaw_tasks.master_pool import SENTINEL_ANSWERS_WITHIN_S
+
         if not self.sentinels:
             return redis.asyncio.Redis.from_url(self.url, **options)
         server = self._server_options()
         server["ssl"] = server.pop("connection_class", None) is not None
-        asked = {**_quick(), "retry": Retry(NoBackoff(), 0), **self.sentinel_options}
+        quick = {
+            "socket_timeout": SENTINEL_ANSWERS_WITHIN_S,
+            "socket_connect_timeout": SENTINEL_ANSWERS_WITHIN_S,
+            "retry": Retry(NoBackoff(), 0),
+        }
         sentinel: Any = redis.asyncio.sentinel.Sentinel  # redis-py does not type it
-        manager = sentinel(list(self.sentinels), sentinel_kwargs=asked)
+        manager = sentinel(list(self.sentinels), sentinel_kwargs={**quick, **self.sentinel_options})
         client: redis.asyncio.Redis = manager.master_for(self.master_name, **{**server, **options})
         return client
 
@@ -151,35 +155,14 @@ class Address:
 
     def _server_options(self) -> dict[str, Any]:
         from redis.connection import parse_url
-        from redis.sentinel import SentinelManagedSSLConnection
+
+        from joelclaw_tasks.master_pool import MasterTLSConnection
 
         options: dict[str, Any] = dict(parse_url(self.url))  # type: ignore[no-untyped-call]
         del options["host"]
         if "connection_class" in options:
-            options["connection_class"] = SentinelManagedSSLConnection
+            options["connection_class"] = MasterTLSConnection
         return options
-
-
-def sentinel_pool(
-    sentinels: Iterable[tuple[str, int]],
-    master_name: str,
-    sentinel_options: dict[str, Any] | None,
-    **options: Any,
-) -> redis.ConnectionPool:
-    """Connections to whichever server is the master when they are made; `options` are redis-py's."""
-    from redis.sentinel import Sentinel, SentinelConnectionPool
-
-    quick = quick_sentinel_options(sentinel_options)
-    manager = Sentinel(list(sentinels), sentinel_kwargs=quick)  # type: ignore[no-untyped-call]
-    return SentinelConnectionPool(master_name, manager, **options)  # type: ignore[no-untyped-call]
-
-
-def quick_sentinel_options(options: dict[str, Any] | None) -> dict[str, Any]:
-    """Options for clients of sentinels: one that is away is not waited for."""
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    return {**_quick(), "retry": Retry(NoBackoff(), 0), **(options or {})}
 
 
 def without_password(text: str) -> str:
@@ -206,13 +189,6 @@ def _hidden(url: str) -> str:
 def _joined(scheme: str, netloc: str, path: str, query: str) -> str:
     # urlunsplit leaves out the two slashes of a scheme that it does not know.
     return f"{scheme}://{netloc}{path}" + (f"?{query}" if query else "")
-
-
-def _quick() -> dict[str, Any]:
-    return {
-        "socket_timeout": SENTINEL_ANSWERS_WITHIN_S,
-        "socket_connect_timeout": SENTINEL_ANSWERS_WITHIN_S,
-    }
 
 
 def _options(query: str) -> dict[str, str]:

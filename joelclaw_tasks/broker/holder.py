@@ -26,6 +26,9 @@ from joelclaw_tasks.errors import CoreUnreachable
 
 logger = get_logger(__name__)
 
+#: More than a worker finishes in the second that an append-only file or a replica may lag behind.
+TOLD_KEPT = 5_000
+
 _holders: dict[tuple[int, str], Holder] = {}
 _holders_guard = threading.Lock()
 
@@ -38,11 +41,12 @@ class Holder:
         self.store = store
         self._held: set[str] = set()
         self._finished: deque[str] = deque()
+        self._told: deque[str] = deque(maxlen=TOLD_KEPT)  # finishes that Redis has confirmed, the latest
         self._owed: deque[Callable[[], list[Word]]] = deque()  # what Redis could not be told
         self._guard = threading.Lock()
         self._uncertain = False  # a claim may have leased jobs that nobody here knows
         self._under_way = 0  # exchanges whose answer is not read yet
-        self._keeper = LeaseKeeper(self.id, store, keeper_client, _hear_of_asked)
+        self._keeper = LeaseKeeper(self.id, store, keeper_client, _hear_of_asked, self.doubt)
         self._keeper.start()
 
     def serves(self, queues: Iterable[str], slots: int) -> None:
@@ -97,6 +101,7 @@ class Holder:
             self._under_way -= 1
             self._held.update(job.tag for job in claim.jobs)
             self._held.difference_update(exchange.finished)
+            self._told.extend(exchange.finished)
         lost = words.count(Word.LEASE_LOST)
         if lost:
             logger.warning("%d finished job(s) had lost their lease: another worker runs them", lost)
@@ -156,10 +161,20 @@ class Holder:
         except (CoreUnreachable, redis.RedisError) as error:
             logger.warning("could not give back running jobs at exit: %s", error)
 
+    def doubt(self) -> None:
+        """Another server answers, or the same after a restart: it may not know the last that it was told.
+
+        The next exchange tells it again. Without that, a job that finished here would stay leased to us.
+        """
+        with self._guard:
+            self._uncertain = True
+
     def _give_back_unknown(self) -> None:
         # What is still owed is in Redis, and not ours any more: `_pay_owed` comes first.
         unknown = [tag for tag in self.store.held_by(self.id) if tag not in self._held]
-        self.store.release(unknown, reason="claim reply lost")
+        told = set(self._told)
+        self.store.complete([tag for tag in unknown if tag in told])
+        self.store.release([tag for tag in unknown if tag not in told], reason="claim reply lost")
         self._uncertain = False
 
 
@@ -175,6 +190,10 @@ class Exchange:
     def fileno(self) -> int:
         """The socket that becomes readable when the answer arrives."""
         return self.settling.fileno()
+
+    def give_up(self) -> None:
+        """End its connection: `end` then fails at once."""
+        self.settling.give_up()
 
     def end(self) -> Claim:
         """Wait for the answer; call it once. Raises CoreUnreachable, as `exchange` does."""

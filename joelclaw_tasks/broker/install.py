@@ -7,16 +7,20 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import redis
 from celery import Celery, signals
 from celery.bootsteps import StartStopStep
+from celery.utils.log import get_logger
 
 from joelclaw_tasks.admission import limits_of_handlers, rates_of_handlers
+from joelclaw_tasks.broker import stopping  # noqa: F401  # it listens from now on
+from joelclaw_tasks.broker.connection import SENTINEL_TRANSPORT, TRANSPORT, Connection
 from joelclaw_tasks.broker.declared import OPTION, declared_specs, prepare
 from joelclaw_tasks.broker.router import DeclaredRouter, PriorityRouter
 from joelclaw_tasks.broker.tracer import TracerSlot
-from joelclaw_tasks.errors import InvalidControls, SettingsError
+from joelclaw_tasks.core.promises import read_promises
+from joelclaw_tasks.errors import InvalidControls, SettingsError, UnsafeRedis
 
-TRANSPORT = "joelclaw_tasks.broker.transport:Transport"
 #: What the leases rest on: setting -> (value, why).
 REQUIRED: dict[str, tuple[Any, str]] = {
     "task_acks_late": (True, "a job is finished when its task is, not when it starts"),
@@ -30,6 +34,11 @@ REQUIRED: dict[str, tuple[Any, str]] = {
     "task_serializer": ("json", "only JSON is read: a pickled message could run code"),
     "accept_content": (["json"], "only JSON is read: a pickled message could run code"),
 }
+logger = get_logger(__name__)
+
+_TRANSPORTS = (TRANSPORT, SENTINEL_TRANSPORT)
+_SCHEMES = ("", "redis", "rediss", "redis+socket", "sentinel")
+_STOCK_MAX_RETRIES = 100  # what Celery does unless told otherwise
 _INSTALLED = "_joelclaw_installed"
 #: Attribute of an app whose limits come from a registry.
 HAS_REGISTRY = "_joelclaw_has_registry"
@@ -39,8 +48,9 @@ _ROUTERS = (DeclaredRouter, PriorityRouter)
 def install(app: Celery) -> Celery:
     """Turn the admission layer on: set the transport and the settings that it needs.
 
-    Call it after the app's own configuration. The broker URL stays as it is (redis:// or
-    rediss://, for which certificates are checked unless `broker_use_ssl` says otherwise). To take it
+    Call it after the app's own configuration. The broker URL stays as it is: redis://, rediss:// (for
+    which certificates are checked unless it or `broker_use_ssl` says otherwise), redis+socket:// or
+    sentinel:// (with `master_name` in `broker_transport_options`). To take it
     away again, let the workers drain the queues and remove this call. Raises SettingsError when the
     app serialises with something other than JSON, or for a broker URL that cannot work.
     """
@@ -52,9 +62,12 @@ def install(app: Celery) -> Celery:
     if _needs_tls_options(app):
         app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     for fault in _url_faults(app):
-        raise SettingsError(fault, fix="Give a broker_url of the form redis://… or rediss://….")
+        raise SettingsError(fault, fix="docs/adopting.md shows a broker_url of every kind.")
     app.conf.update({name: value for name, (value, _) in REQUIRED.items()})
-    app.conf.update(broker_transport=TRANSPORT)
+    app.conf.update(broker_transport=_transport_for(app))
+    app.amqp.Connection = Connection
+    if app.conf.broker_connection_max_retries == _STOCK_MAX_RETRIES:
+        app.conf.broker_connection_max_retries = None  # a worker waits for Redis for as long as it takes
     _rebind(app)
     if not _has_declared_router(app):
         app.conf.task_routes = (DeclaredRouter(app, app.conf.task_routes),)
@@ -76,7 +89,7 @@ def _rebind(app: Celery) -> None:
 
 def faults(app: Celery) -> list[str]:
     """What keeps this app from running on the admission layer, one sentence each."""
-    if app.conf.get("broker_transport") != TRANSPORT:
+    if app.conf.get("broker_transport") not in _TRANSPORTS:
         return ["install(app) was called before the app's configuration was loaded, which undid it"]
     found = [
         f"{name} must be {value!r}, not {app.conf.get(name)!r}: {why}"
@@ -106,13 +119,24 @@ def _urls(app: Celery) -> list[str]:
     return [url for part in ([urls] if isinstance(urls, str) else urls) for url in part.split(";")]
 
 
+def _transport_for(app: Celery) -> str:
+    return SENTINEL_TRANSPORT if "sentinel" in _schemes(app) else TRANSPORT
+
+
+def _schemes(app: Celery) -> list[str]:
+    return [urlsplit(url).scheme for url in _urls(app)]
+
+
 def _url_faults(app: Celery) -> Iterator[str]:
-    for url in _urls(app):
-        scheme = urlsplit(url).scheme
-        if "+" in scheme:
-            yield f"kombu ignores broker_transport for a {scheme}:// broker_url: use redis:// over TCP"
-        elif scheme == "sentinel":
-            yield "a sentinel:// broker_url is not supported yet"
+    schemes = _schemes(app)
+    for scheme in dict.fromkeys(schemes):
+        if scheme not in _SCHEMES:
+            yield f"{scheme}:// is not a broker_url of Redis ({', '.join(f'{s}://' for s in _SCHEMES if s)})"
+    if "sentinel" in schemes:
+        if set(schemes) != {"sentinel"}:
+            yield "sentinels and servers may not stand in one broker_url"
+        if not (app.conf.broker_transport_options or {}).get("master_name"):
+            yield "broker_transport_options must name the master_name of a sentinel:// broker_url"
     if _needs_tls_options(app):
         yield "broker_use_ssl must be set for a rediss:// broker_url, or nothing is encrypted"
 
@@ -128,7 +152,8 @@ def check_at_start(conf: Any = None, instance: Any = None, **_: Any) -> None:
     """Refuse to start a worker whose settings would lose or repeat work."""
     app = getattr(instance, "app", None)
     if app is None or (
-        not getattr(app, _INSTALLED, False) and (conf is None or conf.get("broker_transport") != TRANSPORT)
+        not getattr(app, _INSTALLED, False)
+        and (conf is None or conf.get("broker_transport") not in _TRANSPORTS)
     ):
         return
     found = faults(app)
@@ -156,18 +181,31 @@ def _prepare_tasks(sender: Any = None, **_: Any) -> None:
 
 
 class BeforeConsuming(StartStopStep):
-    """With each new connection: the limits and rates that tasks declare are in Redis before the first job."""
+    """With each new connection: Redis keeps what it accepts, and knows what tasks declare."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
 
     def start(self, consumer: Any) -> None:
-        """Tell Redis, unless the app has a registry, which tells of everything itself.
+        """Judge the server; tell it limits and rates, unless the app has a registry, which does that itself.
 
-        What the app declares no more goes; what other apps declare stays.
+        What the app declares no more goes; what other apps declare stays. Raises SystemExit for a Redis that
+        may evict accepted work: the worker ends.
         """
+        require_safe_server(consumer)
         if getattr(consumer.app, HAS_REGISTRY, False):
             return
         specs, store = declared_specs(consumer.app).values(), consumer.connection.default_channel.store
         told = {"actor": f"registry:{consumer.app.main}", "reason": "declared by tasks"}
         store.limit(limits_of_handlers(specs), **told)
         store.rate(rates_of_handlers(specs), **told)
+
+
+def require_safe_server(consumer: Any) -> None:
+    """Raises SystemExit when the broker may evict accepted work, or is too old."""
+    try:
+        promises = read_promises(consumer.connection.default_channel.client)
+        promises.require_safe(consumer.connection.as_uri())
+    except UnsafeRedis as error:
+        raise SystemExit(f"joelclaw_tasks: {error}\n{error.fix}") from None
+    except redis.exceptions.NoPermissionError as error:
+        logger.warning("whether this Redis may evict accepted work cannot be asked: %s", error)

@@ -32,17 +32,25 @@ DETECT_INTERVAL_S = 0.5
 class LeaseKeeper(threading.Thread):
     """Renews the leases of one holder until `stop`; `client` must own a single connection.
 
-    `on_asked` hears, again and again, of all jobs of the holder that were asked to stop.
+    `on_asked` hears, again and again, of all jobs of the holder that were asked to stop; `on_other_server`
+    of a failover, or of a restart of Redis.
     """
 
     def __init__(
-        self, holder: str, store: Store, client: redis.Redis, on_asked: Callable[[str, list[str]], None]
+        self,
+        holder: str,
+        store: Store,
+        client: redis.Redis,
+        on_asked: Callable[[str, list[str]], None],
+        on_other_server: Callable[[], None],
     ) -> None:
         super().__init__(name="joelclaw-leases", daemon=True)
         self.holder = holder
         self._store = store
         self._client = client
         self._on_asked = on_asked
+        self._on_other_server = on_other_server
+        self._run_id = ""  # of the server, as it was last known
         self._caretaker = Caretaker(store)
         self._missing: set[str] = set()
         self._record: dict[str, Any] = {}
@@ -89,13 +97,17 @@ class LeaseKeeper(threading.Thread):
 
     def _introduce(self) -> None:
         """Note who we are on this connection: client ids start anew when Redis does."""
+        run_id = self._client.info("server")["run_id"]
         self._record = {
             "client_id": self._client.client_id(),
-            "run_id": self._client.info("server")["run_id"],
+            "run_id": run_id,
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
         self._renew_at = 0.0
+        if self._run_id not in ("", run_id):
+            self._on_other_server()
+        self._run_id = run_id
 
     def _renew(self) -> None:
         self._renew_at = time.monotonic() + self._store.lease_ms / 3000  # before `tell` may ask for another
@@ -109,12 +121,9 @@ class LeaseKeeper(threading.Thread):
             if record["run_id"] == self._record["run_id"]
         }
         known.pop(self.holder, None)
-        if not known:
-            self._missing = set()
-            return False
-        alive = {
-            int(entry["id"]) for entry in self._client.client_list(client_id=[str(n) for n in known.values()])
-        }
+        # Our own id as well: so the connection that proves our life is used, and its silence noticed.
+        asked: list[Any] = [str(number) for number in (self._record["client_id"], *known.values())]
+        alive = {int(entry["id"]) for entry in self._client.client_list(client_id=asked)}
         missing = {holder for holder, client_id in known.items() if client_id not in alive}
         # Twice in a row: a live process whose connection was cut introduces itself again at once.
         dead = missing & self._missing

@@ -61,6 +61,11 @@ class Channel(stock.Channel):
     dead_max = 100_000
     slack_ms = (0, 60_000, 300_000, 900_000)
     max_message_bytes = 16 * 1024 * 1024
+    # kombu waits for ever on a connection whose other end is silently gone, or for 51 s.
+    socket_timeout = 5.0
+    socket_connect_timeout = 5.0
+    socket_keepalive = True
+    health_check_interval = 2
 
     from_transport_options = (
         *stock.Channel.from_transport_options,
@@ -85,6 +90,7 @@ class Channel(stock.Channel):
         self._look_again_at = 0.0
         self._exchange: Exchange | None = None  # under way: its answer is not read yet
         self._is_expected = False  # its socket is polled
+        self._expected_since = 0.0
         self._pumping_in = 0  # the thread that is inside pump()
         self._holder: Holder | None = None
         self._drain_inboxes_at = 0.0
@@ -185,6 +191,7 @@ class Channel(stock.Channel):
         if self._exchange is not None:
             # The loop does not wait for a Redis that is far away: it reads when the socket is readable.
             self._is_expected = True
+            self._expected_since = monotonic()
             self.connection.cycle.expect(self._exchange.fileno(), self)
         elif self._wants_exchange():
             self._ring()
@@ -194,6 +201,13 @@ class Channel(stock.Channel):
         """The answer of the exchange under way can be read. Event loop only."""
         self._is_expected = False
         return self.pump()
+
+    def check_exchange(self) -> None:
+        """Give up on an answer that is overdue: its connection ends, and the worker connects anew."""
+        waits_s = monotonic() - self._expected_since
+        if self._exchange is not None and self._is_expected and waits_s > (self.socket_timeout or waits_s):
+            logger.warning("Redis has not answered for %.0f s; its connection is given up", waits_s)
+            self._exchange.give_up()
 
     def end_exchange(self) -> bool:
         """Read the answer of the exchange under way and deliver what it claimed. Event loop only."""
@@ -298,26 +312,27 @@ class Channel(stock.Channel):
     def holder(self) -> Holder:
         """The leases of this process on this Redis."""
         if self._holder is None:
-            params = self._holder_params
-            self._holder = holder_for(self._holder_name, lambda: self._make_holder(params))
+            self._holder = holder_for(self._holder_name, self._make_holder)
         return self._holder
-
-    @functools.cached_property
-    def _holder_params(self) -> dict[str, Any]:
-        params = self._connparams()
-        params.update(retry=single_shot_retry(), socket_timeout=params.get("socket_timeout") or 10)
-        return dict(params)
 
     @functools.cached_property
     def _holder_name(self) -> str:
         # Hashed: connection parameters hold the password.
-        identity = repr(sorted((k, repr(v)) for k, v in self._connparams().items())) + self.key_prefix
+        identity = repr(self._identity()) + self.key_prefix
         return hashlib.sha256(identity.encode()).hexdigest()
 
-    def _make_holder(self, params: dict[str, Any]) -> Holder:
-        store = self._make_store(redis.Redis(connection_pool=redis.ConnectionPool(**params)))
-        keeper_pool = redis.ConnectionPool(**{**params, "max_connections": 1})
+    def _identity(self) -> list[tuple[str, str]]:
+        """What tells this Redis from another."""
+        return sorted((name, repr(value)) for name, value in self._connparams().items())
+
+    def _make_holder(self) -> Holder:
+        store = self._make_store(redis.Redis(connection_pool=self._own_pool()))
+        keeper_pool = self._own_pool(max_connections=1)
         return Holder(store, redis.Redis(connection_pool=keeper_pool, single_connection_client=True))
+
+    def _own_pool(self, **options: Any) -> redis.ConnectionPool:
+        """Connections that outlive this channel."""
+        return redis.ConnectionPool(**{**self._connparams(), "retry": single_shot_retry(), **options})
 
     # -- blocking until there is work ---------------------------------------------------------
 
@@ -464,6 +479,10 @@ class Transport(stock.Transport):
         self.in_event_loop = True
         super().register_with_event_loop(connection, loop)
         self.cycle.join_loop(loop)
+        interval_s = connection.client.transport_options.get(
+            "health_check_interval", self.Channel.health_check_interval
+        )
+        self.cycle.check_health_every(interval_s, loop)
 
 
 #: `json.loads` looks for the encoding of bytes and asks for options with every message.

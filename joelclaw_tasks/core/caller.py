@@ -54,6 +54,8 @@ class Caller:
                 replies[i] = reply
         for reply in replies:
             if isinstance(reply, Exception):
+                if "READONLY" in str(reply):
+                    self._wire.forget()  # it was the master once: a new connection finds the new one
                 _refuse_read_only(reply)
                 raise reply
         return replies

@@ -44,6 +44,10 @@ class Settling:
         """The socket that becomes readable when the answer arrives."""
         return self._sent.fileno()
 
+    def give_up(self) -> None:
+        """End its connection: `answer` then fails at once."""
+        self._sent.give_up()
+
     def answer(self) -> tuple[list[Word], Claim]:
         """A word for each tag, and what was claimed. Waits; call it once. Raises CoreUnreachable."""
         [reply] = self._store._known([self._command], self._store._ask(self._sent.replies))

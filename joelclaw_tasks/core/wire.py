@@ -7,7 +7,9 @@ caller send now and read when the socket is readable, so that an event loop need
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic
@@ -32,6 +34,11 @@ class Sent:
     def fileno(self) -> int:
         """The socket that becomes readable when replies arrive."""
         return int(self._connection._sock.fileno())
+
+    def give_up(self) -> None:
+        """End the connection: its socket becomes readable, and `replies` fails at once."""
+        with contextlib.suppress(OSError):
+            self._connection._sock.shutdown(socket.SHUT_RDWR)
 
     def replies(self) -> list[Any]:
         """One reply for each command, an error reply as its exception. Raises redis.ConnectionError."""

@@ -18,10 +18,10 @@ from joelclaw_tasks.broker.install import HAS_REGISTRY, install
 from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter, Receipt
-from joelclaw_tasks.errors import RegistryError, UnsafeRedis
-from joelclaw_tasks.fleet.redis_policy import require_safe
+from joelclaw_tasks.errors import RegistryError
 from joelclaw_tasks.fleet.steering_tasks import add_steering_tasks
 from joelclaw_tasks.fleet.task import add_handler_task
+from joelclaw_tasks.fleet.watchdog import watchdog_step
 from joelclaw_tasks.handlers.world import World
 from joelclaw_tasks.notify.console import notify
 from joelclaw_tasks.registry import Registry
@@ -66,7 +66,8 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
             start_tracing()
             _import_handlers(registry)
 
-    app.steps["consumer"].add(_before_consuming(settings, registry, fleet))
+    app.steps["consumer"].add(_before_consuming(registry, fleet))
+    app.steps["consumer"].add(watchdog_step(settings))
     return app
 
 
@@ -107,24 +108,19 @@ def _import_handlers(registry: Registry) -> None:
         raise SystemExit(f"joelclaw_tasks: {RegistryError(faults)}")
 
 
-def _before_consuming(settings: Settings, registry: Registry, fleet: _Fleet) -> type[StartStopStep]:
+def _before_consuming(registry: Registry, fleet: _Fleet) -> type[StartStopStep]:
     class Prepare(StartStopStep):
-        """With each new connection: the server must keep what it accepts, and know the registry's limits."""
+        """With each new connection: the server must know the registry's limits."""
 
         requires = ("celery.worker.consumer.connection:Connection",)
 
         def start(self, consumer: Any) -> None:
-            try:
-                if settings.redis_url:
-                    require_safe(settings.redis_url)
-                reason = f"registry {registry.version[:12]}"
-                tasks = declared_specs(consumer.app).values()  # plain tasks may declare some as well
-                limits = limits_of(registry) | limits_of_handlers(tasks)
-                fleet.store.limit(limits, actor="registry", reason=reason)
-                rates = rates_of(registry) | rates_of_handlers(tasks)
-                fleet.store.rate(rates, actor="registry", reason=reason)
-            except UnsafeRedis as error:
-                raise SystemExit(f"joelclaw_tasks: {error}\n{error.fix}") from None
+            reason = f"registry {registry.version[:12]}"
+            tasks = declared_specs(consumer.app).values()  # plain tasks may declare some as well
+            limits = limits_of(registry) | limits_of_handlers(tasks)
+            fleet.store.limit(limits, actor="registry", reason=reason)
+            rates = rates_of(registry) | rates_of_handlers(tasks)
+            fleet.store.rate(rates, actor="registry", reason=reason)
 
     return Prepare
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from joelclaw_tasks.address import Address, without_password
+from joelclaw_tasks.core.promises import ServerPromises
 from joelclaw_tasks.errors import CoreUnreachable
 from joelclaw_tasks.fleet.check import Check, fail, ok, warn
-from joelclaw_tasks.fleet.redis_policy import ServerPromises, ask
+from joelclaw_tasks.fleet.redis_policy import ask
 
 _CLOCK_SKEW_WARN_MS = 1_000
 _EVICTION_FIX = "Run `CONFIG SET maxmemory-policy noeviction` on it, and put it into its configuration."

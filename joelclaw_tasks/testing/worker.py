@@ -91,8 +91,8 @@ def _transport_on(clock: Clock, holders: list[Holder]) -> type[Transport]:
             options = {"lease_ms": self.lease_ms, "max_kills": self.max_kills}
             return Store(client, super()._make_store(client).keys, now_ms=clock.now_ms, **options)
 
-        def _make_holder(self, params: dict[str, Any]) -> Holder:
-            holders.append(super()._make_holder(params))
+        def _make_holder(self) -> Holder:
+            holders.append(super()._make_holder())
             return holders[-1]
 
     return type("ClockedTransport", (Transport,), {"Channel": ClockedChannel})

@@ -14,6 +14,7 @@ from stranger_app import make_app
 from workers import Site, close_app
 
 import joelclaw_tasks
+from joelclaw_tasks.broker.connection import SENTINEL_TRANSPORT, TRANSPORT
 from joelclaw_tasks.broker.install import faults
 from joelclaw_tasks.errors import SettingsError
 from tests.conftest import wait_until
@@ -58,13 +59,41 @@ def test_install_refuses_an_app_that_pickles():
 
 
 @pytest.mark.parametrize(
-    "url", ["redis+socket:///tmp/redis.sock", "sentinel://127.0.0.1:1;sentinel://127.0.0.1:2"]
+    ("url", "said"),
+    [
+        ("sentinel://127.0.0.1:1;sentinel://127.0.0.1:2", "master_name"),
+        ("sentinel://127.0.0.1:1;redis://127.0.0.1:2", "one broker_url"),
+        ("amqp://127.0.0.1", "not a broker_url of Redis"),
+        ("unix:///run/redis.sock", "redis[+]socket"),
+    ],
 )
-def test_install_refuses_a_broker_url_that_would_leave_the_app_on_another_transport(url: str):
+def test_install_refuses_a_broker_url_that_leads_to_no_redis(url: str, said: str):
     app = Celery("plain", broker=url, set_as_current=False)
-    with pytest.raises(SettingsError, match=r"redis\+socket|sentinel"):
+    with pytest.raises(SettingsError, match=said):
         joelclaw_tasks.install(app)
     assert not app.conf.broker_transport
+
+
+@pytest.mark.parametrize(
+    ("url", "transport"),
+    [
+        ("redis://127.0.0.1:1/0;redis://127.0.0.1:2/0", TRANSPORT),
+        ("rediss://127.0.0.1:1/0;rediss://127.0.0.1:2/0", TRANSPORT),
+        ("redis+socket:///run/redis.sock", TRANSPORT),
+        ("sentinel://127.0.0.1:1;sentinel://127.0.0.1:2", SENTINEL_TRANSPORT),
+    ],
+)
+def test_no_url_takes_the_app_past_the_gates_not_even_after_a_failover(url: str, transport: str):
+    app = Celery("plain", broker=url, set_as_current=False)
+    app.conf.broker_transport_options = {"master_name": "m"}
+    joelclaw_tasks.install(app)
+    assert [] == faults(app)
+    connection = app.connection_for_write()
+    for _ in range(3):
+        assert transport == connection.transport_cls
+        assert transport == connection.clone().transport_cls
+        assert ("rediss" in url) == bool(connection.ssl)
+        connection.maybe_switch_next()
 
 
 def test_a_tls_url_is_never_left_without_encryption():
@@ -73,6 +102,28 @@ def test_a_tls_url_is_never_left_without_encryption():
     assert app.connection_for_write().ssl
     app.conf.broker_use_ssl = False
     assert ["broker_use_ssl must be set for a rediss:// broker_url, or nothing is encrypted"] == faults(app)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+def test_a_worker_refuses_a_redis_that_may_evict(own: Site, policy: str):
+    before = own.client.config_get("maxmemory-policy")["maxmemory-policy"]
+    own.client.config_set("maxmemory-policy", policy)
+    try:
+        worker = own.start("solo")
+        assert 0 != worker.wait_end(20)
+    finally:
+        own.client.config_set("maxmemory-policy", before)
+    assert f"its maxmemory-policy is {policy}" in worker.log
+    assert "CONFIG SET maxmemory-policy noeviction" in worker.log
+    assert " ready." not in worker.log
+
+
+def test_a_worker_waits_for_redis_for_as_long_as_it_takes_unless_told_otherwise():
+    app = joelclaw_tasks.install(Celery("plain", broker="redis://127.0.0.1:1/0", set_as_current=False))
+    assert app.conf.broker_connection_max_retries is None
+    app = Celery("plain", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    app.conf.broker_connection_max_retries = 7
+    assert 7 == joelclaw_tasks.install(app).conf.broker_connection_max_retries
 
 
 def test_a_configuration_that_undoes_install_is_named():

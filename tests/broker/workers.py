@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-import redis
 from celery import Celery
 from stranger_app import make_app
 
+from joelclaw_tasks.address import Address
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import UnknownJob
@@ -121,8 +121,8 @@ class Site:
     def __init__(self, url: str, **settings) -> None:
         self.url = url
         self.app = make_app(url, installed=True, **settings)
-        self.client = redis.Redis.from_url(url, decode_responses=True)
-        self.store = Store(redis.Redis.from_url(url), Keys("{jc}:"))
+        self.client = Address.parse(url).client(decode_responses=True)
+        self.store = Store(Address.parse(url).client(), Keys("{jc}:"))
         self.pool = ""
         self.workers: list[Worker] = []
 
