@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ from joelclaw_tasks.address import FORMS, Address
 from joelclaw_tasks.errors import SettingsError
 
 #: Setting name -> environment variable. JOELCLAW_<NAME> unless listed here.
-_ENV_NAMES = {"redis_url": "REDIS_URL", "github_webhook_secret": "GITHUB_WEBHOOK_SECRET"}
+_ENV_NAMES = {
+    "redis_url": "REDIS_URL",
+    "github_webhook_secret": "GITHUB_WEBHOOK_SECRET",
+    "github_webhook_secret_file": "GITHUB_WEBHOOK_SECRET_FILE",
+}
 _DEFAULT_HOME = Path(".joelclaw")
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -60,6 +65,9 @@ class Settings:
     flower_port: int = 0
     events_token: str | None = field(default=None, repr=False)
     github_webhook_secret: str | None = field(default=None, repr=False)
+    # One value a line; all of them are accepted, and the file is read again when it changes.
+    events_token_file: Path | None = None
+    github_webhook_secret_file: Path | None = None
 
     @property
     def slack_ms(self) -> tuple[int, int, int, int]:
@@ -103,6 +111,14 @@ class Settings:
         values.update(_running_fleet(home / "fleet.json"))
         values.update({name: value for name, value in overrides.items() if value is not None})
         return _checked(cls(**values))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there. No host means all addresses."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _convert(name: str, text: str, kind: str) -> Any:

@@ -11,10 +11,11 @@ from typing import Any
 
 import uvicorn
 
-from joelclaw_tasks.errors import JoelclawError
+from joelclaw_tasks.errors import JoelclawError, SettingsError
 from joelclaw_tasks.ingress.app import create_app, emitter_of
+from joelclaw_tasks.ingress.credentials import Credentials
 from joelclaw_tasks.ingress.protocol import PunctualProtocol
-from joelclaw_tasks.settings import Settings
+from joelclaw_tasks.settings import Settings, is_loopback
 
 STOP_WITHIN_S = 10
 #: Open connections beyond this are answered 503.
@@ -30,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings.load(ingress_host=arguments.host, ingress_port=arguments.port)
+        _refuse_open_door(settings)
         app = create_app(settings, emitter_of(settings))
     except JoelclawError as exc:
         sys.stderr.write(f"{exc.code}: {exc}\n{exc.fix}\n")
@@ -62,6 +64,17 @@ def main(argv: list[str] | None = None) -> int:
     server = uvicorn.Server(config)
     server.run()
     return 0 if server.started else 1
+
+
+def _refuse_open_door(settings: Settings) -> None:
+    """Raises SettingsError for an address that others can reach while nothing says who may come in."""
+    tokens = Credentials(settings.events_token, settings.events_token_file)
+    secrets = Credentials(settings.github_webhook_secret, settings.github_webhook_secret_file)
+    if not is_loopback(settings.ingress_host) and not tokens() and not secrets():
+        raise SettingsError(
+            f"the ingress may not listen on {settings.ingress_host!r}, without a secret",
+            fix="Set JOELCLAW_EVENTS_TOKEN or GITHUB_WEBHOOK_SECRET (or the _FILE of one), or use 127.0.0.1.",
+        )
 
 
 def _ignore(_number: int, _frame: Any) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from joelclaw_tasks.emit import Emitter, NewEvent, Receipt
+from joelclaw_tasks.ingress.credentials import Credentials
 from joelclaw_tasks.ingress.funnel import Funnel
 from joelclaw_tasks.ingress.throttle import FailureThrottle
 from joelclaw_tasks.ingress.tracing import attached
@@ -29,8 +30,18 @@ class Door:
     emitter: Emitter
     funnel: Funnel
     throttle: FailureThrottle = field(default_factory=FailureThrottle)
+    #: The bearer tokens of /events; none: everything is refused there.
+    tokens: Credentials = field(init=False)
+    _secrets: dict[str, Credentials] = field(init=False)
     _complained_at_s: dict[str, float] = field(default_factory=dict)
     _told: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for a file of credentials that cannot be read."""
+        own = self.settings
+        self.tokens = Credentials(own.events_token, own.events_token_file)
+        github = Credentials(own.github_webhook_secret, own.github_webhook_secret_file)
+        self._secrets = {"github": github}
 
     @property
     def registry(self) -> Registry:
@@ -45,8 +56,7 @@ class Door:
 
     def secrets(self, provider: str) -> tuple[str, ...]:
         """The signing secrets of a provider; empty when none is set, and then everything is refused."""
-        secret = self.settings.github_webhook_secret if provider == "github" else None
-        return (secret,) if secret is not None and secret.strip() else ()
+        return self._secrets[provider]() if provider in self._secrets else ()
 
     def tell(self, line: str) -> None:
         """Log a line; those of one turn of the event loop together, because each write costs a crowd."""

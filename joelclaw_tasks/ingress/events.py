@@ -46,11 +46,11 @@ async def receive_events(request: Request) -> Response:
 
 
 def _check_token(door: Door, request: Request) -> None:
-    token = door.settings.events_token
+    tokens = door.tokens()
     given = [value for name, value in request.headers.raw if name == b"authorization"]
-    if bears_token(token, given[0] if len(given) == 1 else None):
+    if bears_token(tokens, given[0] if len(given) == 1 else None):
         return
-    if token is None or not token.strip():
+    if not tokens:
         door.complain("/events", "JOELCLAW_EVENTS_TOKEN")
     raise Refusal(
         401,

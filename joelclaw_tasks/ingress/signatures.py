@@ -24,15 +24,16 @@ def signed_with_any(secrets: Sequence[str], body: bytes | bytearray, header: byt
     return matched
 
 
-def bears_token(token: str | None, header: bytes | None) -> bool:
-    """True when `header` is `Bearer <token>`; always False when no token is configured.
+def bears_token(tokens: Sequence[str], header: bytes | None) -> bool:
+    """True when `header` is `Bearer <token>` with one of the tokens; always False when there is none.
 
     Digests are compared instead of the tokens, because comparing bytes of unequal length
-    returns early and would tell the length.
+    returns early and would tell the length; and every token is tried, as for signatures.
     """
-    if token is None or not token.strip():
-        return False
     scheme, _, given = (header or b"").partition(b" ")
-    expected_digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-    same = hmac.compare_digest(expected_digest, hashlib.sha256(given.strip()).digest())
+    given_digest = hashlib.sha256(given.strip()).digest()
+    same = False
+    for token in tokens:
+        expected_digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        same |= hmac.compare_digest(expected_digest, given_digest)
     return same and scheme.lower() == b"bearer"
