@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from functools import cache
@@ -18,7 +19,8 @@ from joelclaw_tasks.broker.install import HAS_REGISTRY, install
 from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter, Receipt
-from joelclaw_tasks.errors import RegistryError
+from joelclaw_tasks.errors import RegistryError, SettingsError
+from joelclaw_tasks.fleet.flower_guard import guard_flower
 from joelclaw_tasks.fleet.steering_tasks import add_steering_tasks
 from joelclaw_tasks.fleet.task import add_handler_task
 from joelclaw_tasks.fleet.watchdog import watchdog_step
@@ -127,6 +129,10 @@ def _before_consuming(registry: Registry, fleet: _Fleet) -> type[StartStopStep]:
 
 @cache
 def _app() -> Celery:
+    try:
+        guard_flower(sys.argv, os.environ)
+    except SettingsError as error:
+        raise SystemExit(f"joelclaw_tasks: {error}\n{error.fix}") from None
     return make_app()
 
 

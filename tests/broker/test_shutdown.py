@@ -107,3 +107,51 @@ def test_a_solo_worker_that_stops_in_the_middle_of_a_burst_loses_nothing(own: Si
     own.start("solo").wait_ready()
     own.wait_idle()
     assert sorted(map(str, range(300))) == sorted(own.effects("burst"))
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_what_still_runs_when_the_grace_is_over_starts_elsewhere_with_no_attempt_burned(own: Site, pool: str):
+    worker = own.start(pool, broker_transport_options={"stop_grace_s": 1.5}).wait_ready()
+    long = own.work.delay("long", 30.0)
+    wait_until(lambda: own.effects("long:started"), "it started")
+    worker.send(signal.SIGTERM)
+    stopped_at = time.monotonic()
+    assert 0 == worker.wait_end()
+    assert 1.4 < time.monotonic() - stopped_at < 6
+    job = own.job(long.id)
+    assert ("available", 0) == (job["state"], job["kills"])
+    assert [] == own.effects("long:finished")
+    assert {} == own.leases()
+
+
+def test_what_has_not_started_is_given_back_at_once(own: Site):
+    worker = own.start("prefork", concurrency=2, worker_prefetch_multiplier=1).wait_ready()
+    jobs = [own.work.delay("work", 3.0) for _ in range(6)]
+    wait_until(lambda: 2 == len(own.effects("work:started")), "the worker is full")
+    worker.send(signal.SIGTERM)
+    wait_until(lambda: 4 == own.states().get("available"), "the others are back", 1)
+    assert 2 == own.states().get("executing")
+    assert worker.process.poll() is None
+    assert 0 == worker.wait_end()
+    assert 2 == len(own.effects("work:finished"))
+    assert 4 == len([job for job in jobs if own.job(job.id)])
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_rolling_restarts_under_load_burn_no_attempt_and_lose_nothing(own: Site, pool: str):
+    options = {"broker_transport_options": {"stop_grace_s": 2.0}, "task_ignore_result": True}
+    workers = [own.start(pool, concurrency=2, **options).wait_ready() for _ in range(2)]
+    jobs = [own.work.delay("work", 3.0 if number % 10 == 0 else 0.15) for number in range(60)]
+    for turn in range(3):
+        wait_until(lambda: len(own.effects("work:started")) > turn * 8, "jobs go on", 30)  # noqa: B023
+        old = workers.pop(0)
+        old.send(signal.SIGTERM)
+        asked_at = time.monotonic()
+        assert 0 == old.wait_end()
+        assert time.monotonic() - asked_at < 2.0 + 3
+        workers.append(own.start(pool, concurrency=2, **options).wait_ready())
+    own.wait_idle(40)
+    assert {job.id for job in jobs} == set(own.effects("work:finished"))
+    entries = [entry for _, entry in own.client.xrange("{jc}:transitions")]
+    assert [] == [entry for entry in entries if entry["verb"] == "expire"]
+    assert [] == [entry for entry in entries if entry.get("kills") not in (None, "", "0")]
