@@ -60,7 +60,9 @@ def test_tokens_and_webhook_secrets_are_rotated_without_a_restart(tmp_path: Path
         ]  # fmt: skip
 
         tokens.unlink()  # half way through somebody's rotation
-        wait_until(lambda: status("token-of-friday") == 202 and "cannot be read" in served.log, "it is told", 5)
+        wait_until(
+            lambda: status("token-of-friday") == 202 and "cannot be read" in served.log, "it is told", 5
+        )
     assert 0 == served.stop()
     assert [] == [value for value in ("monday", "friday") if value in served.log]
 
