@@ -82,7 +82,7 @@ def starts_are_accounted_for(history: History) -> Iterator[Violation]:
     for job, attempts in history.attempts_of.items():
         starts = sum(attempt.started_at is not None for attempt in attempts)
         tale = history.tales.get(job)
-        retries = tale.count("retry") if tale else 0
+        retries = tale.retries() if tale else 0
         deaths = history.interruptions(job)
         if starts > 1 + deaths + retries:
             detail = f"{starts} starts with {deaths} injected death(s) and {retries} retries"

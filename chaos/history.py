@@ -99,9 +99,12 @@ class Tale:
         """Where it is at the end."""
         return str(self.moves[-1]["to"])
 
-    def count(self, *verbs: str) -> int:
-        """How many of its moves were one of these."""
-        return sum(move["verb"] in verbs for move in self.moves)
+    def retries(self) -> int:
+        """How often the task asked to run again: by a retry, or by a reject when none could be sent."""
+        return sum(
+            move["verb"] == "retry" or (move["verb"] == "release" and move.get("reason") == "rejected")
+            for move in self.moves
+        )
 
 
 class History:

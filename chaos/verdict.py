@@ -33,7 +33,7 @@ class Verdict:
     def of(cls, history: History) -> Verdict:
         """Check one history."""
         repeats = sum(
-            sum(each.ended_at is not None for each in attempts) > 1 + history.tales[job].count("retry")
+            sum(each.ended_at is not None for each in attempts) > 1 + history.tales[job].retries()
             for job, attempts in history.attempts_of.items()
             if job in history.tales
         )

@@ -2,7 +2,7 @@
 
 A thread of its own, not the worker's event loop, which a solo task blocks. It renews at a third
 of the lease. Its Redis connection is the proof of life: a holder whose client id is gone from the
-same Redis server, twice in a row, is dead, and its jobs go back at once instead of at lease expiry.
+same Redis server for a while is dead, and its jobs go back then instead of at lease expiry.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from joelclaw_tasks.errors import JoelclawError
 logger = get_logger(__name__)
 
 DETECT_INTERVAL_S = 0.5
+#: A live process whose connection was cut introduces itself again sooner than this.
+ABSENT_FOR_S = 0.9
 
 
 class LeaseKeeper(threading.Thread):
@@ -52,7 +54,7 @@ class LeaseKeeper(threading.Thread):
         self._on_other_server = on_other_server
         self._run_id = ""  # of the server, as it was last known
         self._caretaker = Caretaker(store)
-        self._missing: set[str] = set()
+        self._missing: dict[tuple[str, int], float] = {}  # holder and client id -> since when
         self._record: dict[str, Any] = {}
         self._serving: dict[str, Any] = {}
         self._stopped = threading.Event()
@@ -80,18 +82,20 @@ class LeaseKeeper(threading.Thread):
             try:
                 if not self._record:
                     self._introduce()
+                    delay_s = 0.1  # only a Redis that is away is asked less and less often
                 if time.monotonic() >= self._renew_at:
                     self._renew()
                 self._caretaker.look(soon=self._expire_the_dead())
                 self._on_asked(self.holder, self._store.asked(self.holder))
                 self._sleep(DETECT_INTERVAL_S)
-                delay_s = 0.1
             except (redis.RedisError, OSError, JoelclawError) as error:
                 if self._stopped.is_set():
                     return
                 logger.warning("leases: %s; trying again", error)
                 self._record = {}
+                self._missing = {}  # what cut us off may have cut off others, who come back as we do
                 self._client.connection_pool.disconnect()
+                self._store.distrust()
                 self._stopped.wait(delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                 delay_s = min(delay_s * 2, 2.0)
 
@@ -124,13 +128,12 @@ class LeaseKeeper(threading.Thread):
         # Our own id as well: so the connection that proves our life is used, and its silence noticed.
         asked: list[Any] = [str(number) for number in (self._record["client_id"], *known.values())]
         alive = {int(entry["id"]) for entry in self._client.client_list(client_id=asked)}
-        missing = {holder for holder, client_id in known.items() if client_id not in alive}
-        # Twice in a row: a live process whose connection was cut introduces itself again at once.
-        dead = missing & self._missing
+        now = time.monotonic()
+        self._missing = {each: self._missing.get(each, now) for each in known.items() if each[1] not in alive}
+        dead = [holder for (holder, _), since in self._missing.items() if now - since >= ABSENT_FOR_S]
         taken = self._store.expire(sorted(dead), reason="its process is gone")
         if taken:
             logger.warning("leases: took back the jobs of %d dead worker(s)", len(dead))
-        self._missing = missing - dead
         return taken > 0
 
     def _sleep(self, seconds: float) -> None:

@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
-from celery.exceptions import Ignore, Retry, TaskRevokedError
+from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
 from celery.utils.log import get_logger
 from celery.worker.request import Request as CeleryRequest
 from celery.worker.state import task_ready
+from kombu.exceptions import OperationalError
 
 from joelclaw_tasks.broker.cancelling import end, was_asked
 from joelclaw_tasks.broker.evidence import failure_of
@@ -48,6 +49,9 @@ class Request(CeleryRequest):
             self.message.on_discarded = partial(self._on_discarded, error)
             self.reject(requeue=True)
             return None
+        if isinstance(error, Reject) and isinstance(error.reason, OperationalError | CoreUnreachable):
+            # `retry()` could not be sent. The task has not failed: it runs again, this try not counted.
+            error.requeue = True
         if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             self.message.killed = True
             self.message.on_discarded = partial(self._on_discarded, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import redis
@@ -16,6 +17,9 @@ from joelclaw_tasks.errors import CoreReadOnly, CoreUnreachable
 _SOURCES = {name: load_source(name) for name in script_names()}
 _SHAS = {name: hashlib.sha1(source.encode()).hexdigest() for name, source in _SOURCES.items()}  # noqa: S324
 
+#: Redis may forget them again, or be another one, between loading and calling.
+_LOADS = 3
+
 
 class Caller:
     """Calls scripts by name. `client` answers bytes, and does not repeat commands by itself."""
@@ -24,6 +28,11 @@ class Caller:
         self.client = client
         self.keys = keys
         self._wire = Wire(client)
+
+    def distrust(self) -> None:
+        """Drop every connection that is not in use just now: their other end may be gone."""
+        self._wire.forget()
+        self.client.connection_pool.disconnect(inuse_connections=False)
 
     def load_scripts(self) -> None:
         """Load every script into Redis (after a restart or SCRIPT FLUSH this happens by itself)."""
@@ -44,12 +53,14 @@ class Caller:
 
     def _known(self, commands: Sequence[Command], replies: list[Any]) -> list[Any]:
         """The replies, once scripts that Redis has forgotten are loaded and run. Raises the first error."""
-        forgotten = [
-            i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)
-        ]
-        if forgotten:
+        for _ in range(_LOADS):
+            forgotten = [
+                i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)
+            ]
+            if not forgotten:
+                break
             self.load_scripts()
-            again = self._ask(lambda: self._wire.run([commands[i] for i in forgotten]))
+            again = self._ask(partial(self._wire.run, [commands[i] for i in forgotten]))
             for i, reply in zip(forgotten, again, strict=True):
                 replies[i] = reply
         for reply in replies:

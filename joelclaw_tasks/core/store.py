@@ -237,7 +237,7 @@ class Store(Controls):
     def renew(self, holder: str, record: dict[str, Any]) -> int:
         """Keep all leases of a holder for another `lease_ms`; answers how many it has."""
         args = [*self._head(), self.max_kills, self.lease_ms, holder, json.dumps(record)]
-        return int(self._call("renew", args))
+        return int(self._call("renew", args, repeatable=True))
 
     def expire(self, holders: Sequence[str], *, reason: str) -> int:
         """Take all jobs of dead holders back, now; answers how many."""

@@ -225,6 +225,16 @@ def rejected_late(self: Task, key, seconds):
     raise Reject("late", requeue=True)
 
 
+@task(bind=True, max_retries=1)
+def retries_late(self: Task, key, seconds):
+    """Asks for its retry after a while."""
+    effects().rpush(key + ":started", self.request.retries)
+    time.sleep(seconds)
+    effects().rpush(key, self.request.retries)
+    if self.request.retries == 0:
+        raise self.retry(countdown=0)
+
+
 @task(bind=True)
 def request_of(self: Task):
     """What the worker says of this call."""

@@ -149,6 +149,25 @@ def test_what_fails_or_is_rejected_while_cut_off_is_told_when_redis_is_back(
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_retry_that_cannot_be_sent_is_no_failure_the_task_runs_again(
+    own: Site, proxy: FaultProxy, pool: str
+):
+    own.start(
+        pool, url=f"redis://127.0.0.1:{proxy.port}/0", effects_url=own.url, task_ignore_result=True
+    ).wait_ready()
+    job = own.retries_late.delay("ended", 0.5)
+    wait_until(lambda: own.effects("ended:started"), "it runs")
+    proxy.refuse(True)
+    proxy.reset_all()
+    wait_until(lambda: own.effects("ended"), "it asked for its retry while cut off")
+    time.sleep(1.5)  # longer than a publish is tried
+    proxy.refuse(False)
+    own.wait_gone(job.id, 15)
+    assert "0" == own.effects("ended")[1]  # again, with the retry still to come
+    assert {} == own.states()
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_restart_of_redis_loses_nothing_and_needs_no_hand(tmp_path: Path, broker_redis: int, pool: str):
     port = free_port()
     durable = ("--appendonly", "yes", "--appendfsync", "always")

@@ -1,0 +1,76 @@
+"""Who is dead, and who was only cut off for a moment."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from joelclaw_tasks.broker import leases
+from joelclaw_tasks.broker.leases import LeaseKeeper
+from joelclaw_tasks.core.job import Job
+from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.core.store import Store
+from tests.conftest import wait_until
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[Store]:
+    store = Store(redis.Redis.from_url(redis_url), Keys("{jc}:"))
+    yield store
+    store.client.close()
+
+
+@pytest.fixture
+def keeper(store: Store, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[LeaseKeeper]:
+    """A keeper that looks a hundred times a second."""
+    monkeypatch.setattr(leases, "DETECT_INTERVAL_S", 0.01)
+    client = redis.Redis.from_url(redis_url, single_connection_client=True)
+    keeper = LeaseKeeper("looker", store, client, lambda *_: None, lambda: None)
+    yield keeper
+    keeper.stop()
+    keeper.join(5)
+    client.close()
+
+
+def other_holder(store: Store, client_id: int) -> None:
+    run_id = store.client.info("server")["run_id"]
+    record = {"client_id": client_id, "run_id": run_id, "host": "h", "pid": 1}
+    store.client.hset(store.keys.holders, "other", json.dumps(record))
+
+
+def test_a_worker_whose_connection_is_cut_again_and_again_is_not_dead(
+    store: Store, keeper: LeaseKeeper, redis_url: str
+):
+    store.admit([Job(id="1", queue="q", family="f", handler="h", lane="q|h|", payload="{}")])
+    store.claim(["q"], 1, "other")
+    keeper.start()
+    for number in range(4):  # absent for half a second, four times: longer than a death in all
+        other_holder(store, 999_000 + number)
+        absent_until = time.monotonic() + 0.5
+        wait_until(lambda: time.monotonic() > absent_until, "half a second")  # noqa: B023
+        other_holder(store, store.client.client_id())
+    assert "executing" == store.inspect("1")["state"]
+    other_holder(store, 999_999)
+    wait_until(lambda: store.inspect("1")["state"] == "available", "its job was taken back", 3)
+
+
+def test_scripts_that_redis_forgets_twice_are_loaded_twice(store: Store, monkeypatch: pytest.MonkeyPatch):
+    loads = []
+    load = store.load_scripts
+
+    def load_and_forget() -> None:
+        load()
+        loads.append(1)
+        if len(loads) == 1:
+            store.client.script_flush()
+
+    monkeypatch.setattr(store, "load_scripts", load_and_forget)
+    store.client.script_flush()
+    assert ["ADMITTED"] == store.admit(
+        [Job(id="1", queue="q", family="f", handler="h", lane="q|h|", payload="{}")]
+    )
+    assert 2 == len(loads)
