@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from queue import Empty
 
 import pytest
@@ -124,7 +125,9 @@ def test_plain_messages_without_acks_are_just_delivered(own: Site, connection):
     channel.close()
 
 
-def test_an_error_of_a_callback_reaches_whoever_drains_events(own: Site, connection):
+def test_an_error_of_a_callback_reaches_whoever_drains_events(own: Site, connection, monkeypatch):
+    # Another test of this process may have run a worker in it.
+    monkeypatch.delitem(sys.modules, "celery.worker.consumer", raising=False)
     queue = Queue("plain", Exchange("plain"), routing_key="plain")
     channel = connection.channel()
     Producer(channel, queue.exchange, routing_key="plain").publish({"a": 1}, declare=[queue])

@@ -41,7 +41,10 @@ def test_a_group_without_a_command_answers_its_own_tree(
 def test_the_commands_of_the_queue_keep_their_order(joelclaw_offline: JoelclawProcess) -> None:
     names = [each["command"].split()[-1] for each in joelclaw_offline("queue").result["commands"]]
 
-    assert names == ["depth", "list", "inspect", "pause", "resume"]
+    assert names == [
+        "depth", "list", "inspect", "pause", "resume", "limit", "rate", "drain", "priority", "cancel", "retry",
+        "shed", "unshed", "undo", "explain", "simulate", "audit", "stats", "timeline", "watch", "status",
+    ]  # fmt: skip
 
 
 def test_the_version_is_an_envelope_too(joelclaw_offline: JoelclawProcess) -> None:
