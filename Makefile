@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 WORKERS ?= 2
+MINUTES ?= 60
+SEED ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help venv up demo test check bench pins format clean
+.PHONY: help venv up demo test check bench chaos chaos-quick chaos-long pins format clean
 .PHONY: check-format check-lint check-types check-imports check-lua check-docs
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP)
 
@@ -57,6 +59,15 @@ format: venv ## Format the code and fix what can be fixed by itself
 
 bench: venv ## Compare with stock Celery (QUICK=1: one small round)
 	$(BIN)/python -m bench
+
+chaos-quick: venv ## Each fault once, then several at once, under 3 minutes (SEED=1)
+	$(BIN)/python -m chaos --seed $(SEED) --mixed 15
+
+chaos: venv ## The same, with many mixed faults, for about 10 minutes
+	$(BIN)/python -m chaos --seed $(SEED) --minutes 10
+
+chaos-long: venv ## Rounds of 10 minutes with seeds in turn (MINUTES=60)
+	$(BIN)/python -m chaos --seed $(SEED) --minutes $(MINUTES)
 
 pins: ## Write constraints.txt anew (UPGRADE=1: take the newest versions)
 	$(PYTHON) -m venv .venv-pins

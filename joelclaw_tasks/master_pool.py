@@ -54,7 +54,7 @@ class MasterPool(SentinelConnectionPool):
         }
         asked = {**quick, **(sentinel_options or {})}
         manager = Sentinel(list(sentinels), min_other_sentinels, asked)  # type: ignore[no-untyped-call]
-        return cls(master_name, manager, **options)  # type: ignore[no-untyped-call]
+        return cls(master_name, manager, **options)
 
     def owns_connection(self, connection: Any) -> bool:
         """Whether it comes back into the pool. redis-py would drop it uncounted, until none is left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from kombu.transport import redis as stock
@@ -21,6 +22,7 @@ class Poller(stock.MultiChannelPoller):
         super().__init__()
         self.alarm = Alarm()
         self._expected: dict[int, Channel] = {}  # sockets of exchanges under way
+        self._subclients_checked_at = 0.0
         self._alarm_fd = -1  # until an event loop polls it
         self._alarm_poller: Any = None
 
@@ -50,10 +52,21 @@ class Poller(stock.MultiChannelPoller):
             getattr(self, name).cancel()
             setattr(self, name, loop.call_repeatedly(interval_s or DEFAULT_HEALTH_CHECK_INTERVAL, check))
 
+    def get(self, callback: Any, timeout: float | None = None) -> Any:
+        # Without an event loop there is no timer, and kombu would not check the connection of remote control.
+        interval_s = min((channel.health_check_interval for channel in self._channels), default=0)
+        if interval_s and monotonic() - self._subclients_checked_at > interval_s:
+            self._subclients_checked_at = monotonic()
+            self.maybe_check_subclient_health()
+        return super().get(callback, timeout)
+
     def maybe_check_brpop_health(self) -> None:
+        blocking = [channel for channel in self._channels if channel._in_poll]
         super().maybe_check_brpop_health()
         for channel in list(self._channels):
             channel.check_exchange()
+            if channel in blocking and not channel._in_poll:
+                channel.distrust()  # so that not each of them costs a timeout
 
     def on_poll_start(self) -> None:
         # kombu goes on calling this for a connection that is gone: then there are no channels.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from weakref import ref
 
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
@@ -24,6 +25,10 @@ class Request(CeleryRequest):
     """Notes start and failure on the message, where the transport's ack and reject find them."""
 
     acknowledged: bool
+
+    def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(message, *args, **kwargs)
+        message.request = ref(self)  # see running.py
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         if not may_start(self.message):

@@ -21,7 +21,14 @@ def give_back(delivered: Iterable[tuple[str, Any]]) -> list[str]:
     tags = []
     with _guard:
         for tag, message in delivered:
-            if not getattr(message, "started", False):
+            if not getattr(message, "started", False) and not _is_with_a_process(message):
                 message.given_back = True
                 tags.append(tag)
     return tags
+
+
+def _is_with_a_process(message: Any) -> bool:
+    """Whether a process of the prefork pool has the task: it starts it before the worker hears of that."""
+    request = getattr(message, "request", None)
+    result = getattr(request and request(), "_apply_result", None)
+    return getattr(result and result(), "_write_to", None) is not None

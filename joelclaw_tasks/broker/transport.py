@@ -43,6 +43,8 @@ logger = get_logger(__name__)
 ANSWER_WITHIN_S = 0.0005
 #: Then the event loop has its turn: remote control, heartbeats, timers.
 TURN_S = 0.01
+#: Redis 6.2 takes 0.001 s for 0, which is for ever; and it looks at its clock ten times a second only.
+SHORTEST_BLOCK_S = 0.01
 #: How often the lists of stock producers are looked at while there is other work.
 INBOX_INTERVAL_S = 0.1
 
@@ -62,7 +64,7 @@ class Channel(stock.Channel):
     slack_ms = (0, 60_000, 300_000, 900_000)
     max_message_bytes = 16 * 1024 * 1024
     # kombu waits for ever on a connection whose other end is silently gone, or for 51 s.
-    socket_timeout = 5.0
+    socket_timeout = 4.0
     socket_connect_timeout = 5.0
     socket_keepalive = True
     health_check_interval = 2
@@ -102,6 +104,9 @@ class Channel(stock.Channel):
         if not is_task(message):
             super()._put(queue, message, **kwargs)
             return
+        if self.connection is None:
+            # kombu may go on with a channel that it has closed; on this error it connects anew.
+            raise CoreUnreachable("the connection of this producer was closed")
         message["headers"].pop(TAG_HEADER, None)
         payload = dumps(message)
         if len(payload) > self.max_message_bytes:
@@ -205,9 +210,18 @@ class Channel(stock.Channel):
     def check_exchange(self) -> None:
         """Give up on an answer that is overdue: its connection ends, and the worker connects anew."""
         waits_s = monotonic() - self._expected_since
-        if self._exchange is not None and self._is_expected and waits_s > (self.socket_timeout or waits_s):
+        patience_s = self.brpop_timeout + self.health_check_interval
+        if self._exchange is not None and self._is_expected and waits_s > patience_s:
             logger.warning("Redis has not answered for %.0f s; its connection is given up", waits_s)
             self._exchange.give_up()
+            self.distrust()
+
+    def distrust(self) -> None:
+        """One connection was silently gone: drop all that are not in use."""
+        if self._store is not None:
+            self._store.distrust()
+        if self._holder is not None:
+            self._holder.store.distrust()
 
     def end_exchange(self) -> bool:
         """Read the answer of the exchange under way and deliver what it claimed. Event loop only."""
@@ -352,7 +366,7 @@ class Channel(stock.Channel):
         if timeout is None:
             timeout = self.brpop_timeout
             if self._admitting and timeout:
-                timeout = min(timeout, max(0.001, self._look_again_at - monotonic()))
+                timeout = min(timeout, max(SHORTEST_BLOCK_S, self._look_again_at - monotonic()))
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
         self.client.connection.send_command("BRPOP", *keys, timeout or 0)

@@ -52,6 +52,7 @@ class Sent:
         except BaseException:
             # Whatever else was on its way would be read as the reply of the next command.
             self._wire._drop(self._connection)
+            self._wire.forget()  # they lead to the same server
             raise
         self._wire._keep(self._connection)
         return found

@@ -1,0 +1,35 @@
+"""What may be given back, and what must not, because it may have started."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from weakref import ref
+
+from billiard.pool import ApplyResult
+
+from joelclaw_tasks.broker.running import give_back, may_start
+
+
+def test_what_started_is_kept_and_what_was_given_back_does_not_start():
+    started, waiting = SimpleNamespace(), SimpleNamespace()
+    assert may_start(started)
+    assert ["waiting"] == give_back([("started", started), ("waiting", waiting)])
+    assert not may_start(waiting)
+
+
+def test_what_a_process_of_the_pool_has_is_kept_though_nobody_has_heard_of_its_start():
+    result = ApplyResult({}, None)
+    request = type("Request", (), {})()
+    request._apply_result = ref(result)
+    message = SimpleNamespace(request=ref(request))
+    result._write_to = "a process"
+    assert [] == give_back([("tag", message)])
+    assert may_start(message)
+    result._write_to = None
+    message.started = False
+    assert ["tag"] == give_back([("tag", message)])
+
+
+def test_a_request_that_is_gone_or_was_never_made_has_no_process():
+    gone = SimpleNamespace(request=lambda: None)
+    assert ["gone", "bare"] == give_back([("gone", gone), ("bare", SimpleNamespace())])
