@@ -56,7 +56,9 @@ def test_a_frozen_worker_that_wakes_up_finishes_nothing_that_runs_elsewhere(own:
     wait_until(lambda: 2 == len(own.effects("work:finished")), "both copies ran to their end")
     own.wait_gone(job.id)
     wait_until(lambda: "lost their lease" in frozen.log, "the zombie was refused")
-    verbs = [entry["verb"] for _, entry in own.client.xrange("{jc}:transitions") if entry.get("job") == job.id]
+    verbs = [
+        entry["verb"] for _, entry in own.client.xrange("{jc}:transitions") if entry.get("job") == job.id
+    ]
     assert ["admit", "claim", "expire", "claim", "complete"] == verbs
     assert {} == own.states()
     assert 3 == own.add.delay(1, 2).get(timeout=10)

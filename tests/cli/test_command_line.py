@@ -42,8 +42,9 @@ def test_the_commands_of_the_queue_keep_their_order(joelclaw_offline: JoelclawPr
     names = [each["command"].split()[-1] for each in joelclaw_offline("queue").result["commands"]]
 
     assert names == [
-        "depth", "list", "inspect", "pause", "resume", "limit", "rate", "drain", "priority", "cancel", "retry",
-        "shed", "unshed", "undo", "explain", "simulate", "audit", "stats", "timeline", "watch", "status",
+        "depth", "list", "inspect", "pause", "resume", "limit", "rate", "drain", "priority", "cancel",
+        "retry", "shed", "unshed", "undo", "explain", "simulate", "audit", "stats", "timeline", "watch",
+        "status",
     ]  # fmt: skip
 
 

@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from joelclaw_tasks.address import without_password
-from joelclaw_tasks.errors import CoreUnreachable, FleetError, UnsafeRedis
 from joelclaw_tasks.core.promises import ServerPromises
+from joelclaw_tasks.errors import CoreUnreachable, FleetError, UnsafeRedis
 from joelclaw_tasks.fleet.redis_policy import require_safe
 from joelclaw_tasks.fleet.redis_server import find_server, newest_server, prepare
 from tests.conftest import free_port, start_redis, wait_until
