@@ -203,7 +203,8 @@ class BeforeConsuming(StartStopStep):
 def require_safe_server(consumer: Any) -> None:
     """Raises SystemExit when the broker may evict accepted work, or is too old."""
     try:
-        promises = read_promises(consumer.connection.default_channel.client)
+        # Not the channel's own client: its one connection may be waiting for work already.
+        promises = read_promises(consumer.connection.default_channel.store.client)
         promises.require_safe(consumer.connection.as_uri())
     except UnsafeRedis as error:
         raise SystemExit(f"joelclaw_tasks: {error}\n{error.fix}") from None
