@@ -22,9 +22,11 @@ def break_build(name: str) -> None:
         return
     from joelclaw_tasks.core import caller
     from joelclaw_tasks.core.keys import write_keys
+    from joelclaw_tasks.core.scripts import load_source, script_names
 
     old, new = (write_keys(text) for text in _LUA[name])
-    broken = {script: source.replace(old, new) for script, source in caller._SOURCES.items() if old in source}
+    sources = {script: load_source(script) for script in script_names()}
+    broken = {script: source.replace(old, new) for script, source in sources.items() if old in source}
     if not broken:
         raise RuntimeError(f"build {name}: the text that it breaks is not in the scripts any more")
     for script, source in broken.items():

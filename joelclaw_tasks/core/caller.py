@@ -14,8 +14,21 @@ from joelclaw_tasks.core.scripts import load_source, script_names
 from joelclaw_tasks.core.wire import Command, Wire
 from joelclaw_tasks.errors import CoreReadOnly, CoreUnreachable
 
-_SOURCES = {name: load_source(name) for name in script_names()}
-_SHAS = {name: hashlib.sha1(source.encode()).hexdigest() for name, source in _SOURCES.items()}  # noqa: S324
+
+class _Made(dict[str, str]):
+    """Made when first asked for: a command that only reads needs no script, and all of them take 50 ms."""
+
+    def __init__(self, make: Callable[[str], str]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, name: str) -> str:
+        self[name] = self._make(name)
+        return self[name]
+
+
+_SOURCES = _Made(load_source)
+_SHAS = _Made(lambda name: hashlib.sha1(_SOURCES[name].encode()).hexdigest())  # noqa: S324
 
 #: Redis may forget them again, or be another one, between loading and calling.
 _LOADS = 3
@@ -37,8 +50,8 @@ class Caller:
     def load_scripts(self) -> None:
         """Load every script into Redis (after a restart or SCRIPT FLUSH this happens by itself)."""
         pipe = self.client.pipeline(transaction=False)
-        for source in _SOURCES.values():
-            pipe.script_load(source)
+        for name in script_names():
+            pipe.script_load(_SOURCES[name])
         self._ask(pipe.execute)
 
     def _call(self, name: str, args: list[Any], keys: Sequence[str] = (), *, repeatable: bool = False) -> Any:
