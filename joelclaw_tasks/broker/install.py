@@ -13,7 +13,7 @@ from celery.bootsteps import StartStopStep
 from celery.utils.log import get_logger
 
 from joelclaw_tasks.admission import limits_of_handlers, rates_of_handlers
-from joelclaw_tasks.broker import stopping  # noqa: F401  # it listens from now on
+from joelclaw_tasks.broker import redacted_logs, stopping  # noqa: F401  # they listen from now on
 from joelclaw_tasks.broker.connection import SENTINEL_TRANSPORT, TRANSPORT, Connection
 from joelclaw_tasks.broker.declared import OPTION, declared_specs, prepare
 from joelclaw_tasks.broker.router import DeclaredRouter, PriorityRouter

@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 from joelclaw_tasks.broker.cancelling import end, was_asked
 from joelclaw_tasks.broker.evidence import failure_of
 from joelclaw_tasks.broker.running import may_start
+from joelclaw_tasks.core.redaction import redacted, secrets_of
 from joelclaw_tasks.errors import CoreUnreachable
 
 logger = get_logger(__name__)
@@ -68,6 +69,13 @@ class Request(CeleryRequest):
                 internal=bool(getattr(exc_info, "internal", False)),
             )
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002  # Celery's name for it
+        # Flower shows the text of failures to whoever looks.
+        for name in ("exception", "traceback"):
+            if fields.get(name):
+                fields[name] = redacted(str(fields[name]), secrets_of())
+        super().send_event(type, **fields)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         # It is acknowledged next, which would count it as completed.

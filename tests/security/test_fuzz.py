@@ -287,10 +287,9 @@ def test_arguments_of_the_store(redis_url: str):
     def fuzz(verb: str, data: st.DataObject):
         if until.is_over():
             return
-        with quickly(verb):
-            # Refused by us and in words, not by the script; what is no character never leaves this process.
-            with contextlib.suppress(JoelclawError, UnicodeEncodeError):
-                calls[verb](data.draw)
+        # Refused by us and in words, not by the script; what is no character never leaves this process.
+        with quickly(verb), contextlib.suppress(JoelclawError, UnicodeEncodeError):
+            calls[verb](data.draw)
 
     fuzz()
     assert client.ping()
