@@ -1,0 +1,163 @@
+"""docs/redis-users.acl on a real Redis: each role can do its work, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from joelclaw_tasks.core.explain import Explainer
+from joelclaw_tasks.core.job import Job
+from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.settings import Settings
+from joelclaw_tasks.steering.queue import Queue
+from tests.conftest import free_port, start_redis, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+USERS = ROOT / "docs/redis-users.acl"
+#: Redis says it in one of these ways: for a command, inside a script, inside a script of Redis 7.
+REFUSED = "NOPERM|permissions|can't (run|access)|ACL"
+ROLES = ("worker", "producer", "operator", "viewer")
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    # The file as it is, but for the one user who looks after the test, and the queue of its app.
+    text = USERS.read_text().replace("user default off", "user default on nopass ~* &* +@all")
+    users = tmp_path / "users.acl"
+    users.write_text(text.replace("~default*", "~stranger*"))
+    port = free_port()
+    server = start_redis(tmp_path, port, "--aclfile", str(users))
+    yield port
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+def root(port: int) -> Iterator[redis.Redis]:
+    client = redis.Redis(port=port, decode_responses=True)
+    yield client
+    client.close()
+
+
+def _url(port: int, role: str) -> str:
+    return f"redis://{role}:change-me-{role}@127.0.0.1:{port}/0"
+
+
+@pytest.fixture
+def stores(port: int) -> Iterator[dict[str, Store]]:
+    stores = {role: Store.connect(Settings(redis_url=_url(port, role))) for role in ROLES}
+    yield stores
+    for store in stores.values():
+        store.client.close()
+
+
+def _job(number: int) -> Job:
+    return Job(id=f"j{number}", queue="q", family="f", handler="h", lane="q/h", payload="{}", slack_ms=0)
+
+
+def _refused(root: redis.Redis) -> list[tuple[str, str]]:
+    """What was refused to whom; redis-py introduces itself by CLIENT SETINFO and goes on without."""
+    return [(entry["username"], entry["object"]) for entry in root.acl_log() if entry["object"] != "client"]
+
+
+def _everything(root: redis.Redis) -> dict[str, bytes]:
+    raw = redis.Redis(port=root.connection_pool.connection_kwargs["port"])
+    try:
+        return {key: raw.dump(key) for key in raw.keys("*")}
+    finally:
+        raw.close()
+
+
+def test_each_role_does_its_work(root: redis.Redis, stores: dict[str, Store], port: int):
+    stores["producer"].admit([_job(n) for n in range(6)])
+    stores["operator"].pause("pause:handler/h", actor="ada", reason="a look", ttl_ms=None)
+    stores["viewer"].snapshot()
+    stores["operator"].resume("pause:handler/h", actor="ada", reason="done")
+    stores["operator"].limit({"limit:handler/h": 2}, actor="ada", reason="slowly")
+    first, second = stores["worker"].claim(["q"], 2, "w").jobs
+    assert ["EXECUTING"] != stores["worker"].complete([first.tag])
+    stores["worker"].discard(second.tag, "no")
+    stores["operator"].revive([second.tag.split("#")[0]], actor="ada", reason="again")
+    stores["operator"].cancel(["j5"], actor="ada", reason="not needed")
+    queue = Queue(stores["operator"], Settings(redis_url=_url(port, "operator")), actor="ada")
+    assert queue is not None
+    viewer = stores["viewer"]
+    assert 4 == viewer.snapshot()["by_state"]["available"]
+    assert viewer.list_jobs()
+    assert "available" == viewer.inspect("j3")["state"]
+    assert Explainer(viewer).family("f")
+    assert viewer.holders() is not None
+    assert [] == _refused(root)
+
+
+@pytest.mark.parametrize("role", ["viewer"])
+def test_a_viewer_changes_nothing(root: redis.Redis, stores: dict[str, Store], role: str):
+    stores["producer"].admit([_job(n) for n in range(3)])
+    before = _everything(root)
+    viewer = stores[role]
+    for act in (
+        lambda: viewer.admit([_job(9)]),
+        lambda: viewer.claim(["q"], 1, "thief"),
+        lambda: viewer.pause("pause:handler/h", actor="eve", reason="", ttl_ms=None),
+        lambda: viewer.cancel(["j1"], actor="eve", reason=""),
+        lambda: viewer.client.delete("{jc}:counts"),
+        lambda: viewer.client.eval("return redis.call('DEL', KEYS[1])", 1, "{jc}:counts"),
+    ):
+        with pytest.raises(redis.ResponseError, match=REFUSED):
+            act()
+    assert before == _everything(root)
+
+
+def test_a_producer_neither_claims_nor_steers(root: redis.Redis, stores: dict[str, Store]):
+    producer = stores["producer"]
+    producer.admit([_job(n) for n in range(3)])
+    for act in (
+        lambda: producer.claim(["q"], 1, "thief"),
+        lambda: producer.renew("thief", {}),
+        lambda: producer.pause("pause:handler/h", actor="eve", reason="", ttl_ms=None),
+        lambda: producer.client.hgetall("{jc}:holders"),
+        lambda: producer.client.zrange("{jc}:leases:w", 0, -1),
+    ):
+        with pytest.raises(redis.ResponseError, match=REFUSED):
+            act()
+    assert 3 == stores["viewer"].snapshot()["by_state"]["available"]
+    assert {} == root.hgetall("{jc}:pauses")
+    assert 3 == len(stores["worker"].claim(["q"], 5, "w").jobs)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_gets_at_the_server_or_at_other_keys(port: int, role: str):
+    client = redis.Redis.from_url(_url(port, role))
+    for command in (
+        ["FLUSHALL"], ["FLUSHDB"], ["KEYS", "*"], ["CONFIG", "GET", "*"],
+        ["CONFIG", "SET", "maxmemory", "0"],
+        ["SHUTDOWN"], ["ACL", "LIST"], ["DEBUG", "SLEEP", "0"], ["CLIENT", "KILL", "ID", "1"],
+        ["SCRIPT", "FLUSH"],
+        ["GET", "somebody-elses"], ["SET", "somebody-elses", "1"], ["REPLICAOF", "NO", "ONE"], ["MONITOR"],
+    ):  # fmt: skip
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.execute_command(*command)
+    client.close()
+
+
+def test_a_worker_and_a_producer_of_celery_get_by_with_it(root: redis.Redis, port: int, tmp_path: Path):
+    sys.path.insert(0, str(ROOT / "tests/broker"))
+    from workers import Site
+
+    site = Site(_url(port, "producer"))
+    site.store = Store.connect(Settings(redis_url=_url(port, "viewer")))
+    worker = site.start("threads", url=_url(port, "worker"), gossip=True).wait_ready()
+    try:
+        assert 3 == site.add.delay(1, 2).get(timeout=15)
+        assert 7 == site.add.apply_async((3, 4), countdown=0.2).get(timeout=15)
+        failed = site.fail.delay("no")
+        assert "ValueError: no" == site.wait_dead(failed.id)["error"]
+        wait_until(lambda: site.states() == {"discarded": 1}, "all is done")
+        assert worker.process.poll() is None
+        assert [] == _refused(root)
+    finally:
+        site.close()
