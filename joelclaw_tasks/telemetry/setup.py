@@ -9,11 +9,13 @@ from __future__ import annotations
 from celery.signals import worker_process_init
 from opentelemetry.instrumentation.celery import CeleryInstrumentor
 
+from joelclaw_tasks.telemetry.failures import redact_failures
 from joelclaw_tasks.telemetry.publishing import end_failed_publishes
 
 
 def start_tracing() -> None:
     """Instrument Celery in this process and in every pool process that it forks. Safe to repeat."""
+    redact_failures()
     instrumentor = CeleryInstrumentor()
     if not instrumentor.is_instrumented_by_opentelemetry:
         instrumentor.instrument()

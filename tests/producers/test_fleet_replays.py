@@ -1,0 +1,57 @@
+"""A fleet emits what waits in its spool, at once and again and again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.emit import Emitter
+from joelclaw_tasks.fleet.replaying import keep_replaying
+from joelclaw_tasks.settings import Settings
+from tests.conftest import free_port
+
+
+class Seen:
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def line(self, name: str, text: str) -> None:
+        pass
+
+    def event(self, name: str, what: str) -> None:
+        self.events.append(f"{name}: {what}")
+
+
+def test_what_waits_is_emitted_at_once_and_what_comes_later_the_next_time(
+    away: Callable[..., Emitter], settings: Settings, store: Store
+):
+    async def scenario() -> None:
+        away().emit("discovery/noted", {"url": "http://a"})
+        replaying = asyncio.create_task(keep_replaying(settings, seen, every_s=0.05))
+        while len(seen.events) < 1:
+            await asyncio.sleep(0.01)
+        away().emit("discovery/noted", {"url": "http://b"})
+        while len(seen.events) < 2:
+            await asyncio.sleep(0.01)
+        replaying.cancel()
+
+    seen = Seen()
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert ["spool: 1 events emitted"] * 2 == seen.events
+    assert 2 == store.snapshot()["total"]
+
+
+def test_while_redis_is_away_it_says_so_and_tries_again(away: Callable[..., Emitter], settings: Settings):
+    async def scenario() -> None:
+        away().emit("discovery/noted", {"url": "http://a"})
+        elsewhere = replace(settings, redis_url=f"redis://127.0.0.1:{free_port()}/0")
+        replaying = asyncio.create_task(keep_replaying(elsewhere, seen, every_s=0.05))
+        while len(seen.events) < 2:
+            await asyncio.sleep(0.01)
+        replaying.cancel()
+
+    seen = Seen()
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert all("WARNING: its events wait on: Redis does not answer" in event for event in seen.events)
