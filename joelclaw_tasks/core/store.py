@@ -91,7 +91,12 @@ class Store(Controls):
         client = Address.parse(settings.redis_url).client(
             socket_timeout=timeout_s,
             socket_connect_timeout=min(timeout_s, 2.0),
-            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
+            # Whoever waited for a silent server once need not wait three times.
+            retry=Retry(
+                ExponentialWithJitterBackoff(base=0.05, cap=0.5),
+                2,
+                supported_errors=(redis.exceptions.ConnectionError,),
+            ),
         )
         return cls(
             client,

@@ -16,12 +16,19 @@ from tests.conftest import free_port
 class Seen:
     def __init__(self) -> None:
         self.events: list[str] = []
+        self._heard = asyncio.Event()
 
     def line(self, name: str, text: str) -> None:
         pass
 
     def event(self, name: str, what: str) -> None:
         self.events.append(f"{name}: {what}")
+        self._heard.set()
+
+    async def hears(self, count: int) -> None:
+        while len(self.events) < count:
+            self._heard.clear()
+            await self._heard.wait()
 
 
 def test_what_waits_is_emitted_at_once_and_what_comes_later_the_next_time(
@@ -30,11 +37,9 @@ def test_what_waits_is_emitted_at_once_and_what_comes_later_the_next_time(
     async def scenario() -> None:
         away().emit("discovery/noted", {"url": "http://a"})
         replaying = asyncio.create_task(keep_replaying(settings, seen, every_s=0.05))
-        while len(seen.events) < 1:
-            await asyncio.sleep(0.01)
+        await seen.hears(1)
         away().emit("discovery/noted", {"url": "http://b"})
-        while len(seen.events) < 2:
-            await asyncio.sleep(0.01)
+        await seen.hears(2)
         replaying.cancel()
 
     seen = Seen()
@@ -48,8 +53,7 @@ def test_while_redis_is_away_it_says_so_and_tries_again(away: Callable[..., Emit
         away().emit("discovery/noted", {"url": "http://a"})
         elsewhere = replace(settings, redis_url=f"redis://127.0.0.1:{free_port()}/0")
         replaying = asyncio.create_task(keep_replaying(elsewhere, seen, every_s=0.05))
-        while len(seen.events) < 2:
-            await asyncio.sleep(0.01)
+        await seen.hears(2)
         replaying.cancel()
 
     seen = Seen()
