@@ -36,12 +36,18 @@ def _a_worker(fleet: Fleet) -> Generator[float, None, Process]:
     return fleet.random.choice(ready)
 
 
-def _a_busy_worker(fleet: Fleet) -> Generator[float, None, Process]:
-    """A worker that runs something which, started again after a lease, still runs when the first one ends."""
-    for _ in range(6):
-        fleet.send("lasting", fleet.lease_ms / 1000 * 0.6, "a")
+def _a_busy_worker(fleet: Fleet, jobs: int, seconds: float) -> Generator[float, None, Process]:
+    """A worker that probably runs one of so many jobs that take so long."""
+    for _ in range(jobs):
+        fleet.send("lasting", seconds, "a")
+        yield 0.0
     yield 0.5
     return (yield from _a_worker(fleet))
+
+
+def _a_future_zombie(fleet: Fleet) -> Generator[float, None, Process]:
+    """A worker that runs what, started again after a lease, still runs when the first start ends."""
+    return _a_busy_worker(fleet, 6, fleet.lease_ms / 1000 * 0.6)
 
 
 @contextmanager
@@ -57,7 +63,7 @@ def _noted(fleet: Fleet, name: str, of: Process | None = None, **fields: Any) ->
 
 
 def _kill(fleet: Fleet, name: str, *, group: bool) -> Course:
-    worker = yield from _a_worker(fleet)
+    worker = yield from _a_busy_worker(fleet, 4, 1.0)
     with _noted(fleet, name, worker, kills=True):
         worker.send(signal.SIGKILL, group=group)
     return worker.name
@@ -78,6 +84,7 @@ def kill_worker_tree(fleet: Fleet) -> Course:
 @fault
 def kill_child(fleet: Fleet) -> Course:
     """SIGKILL of one process of the prefork pool, as an out-of-memory killer does it."""
+    yield from _a_busy_worker(fleet, 4, 1.0)
     prefork = fleet.workers[0]
     while not (prefork.is_ready() and (children := prefork.children())):
         yield 0.1
@@ -98,7 +105,7 @@ def kill_after_effect(fleet: Fleet) -> Course:
 @fault
 def freeze_worker(fleet: Fleet) -> Course:
     """SIGSTOP for longer than a lease, then SIGCONT: the zombie's finishes must count for nothing."""
-    worker = yield from _a_busy_worker(fleet)
+    worker = yield from _a_future_zombie(fleet)
     return (yield from _freeze(fleet, "freeze-worker", worker, 1.1, outlasts_lease=True))
 
 
@@ -122,7 +129,7 @@ def _freeze(fleet: Fleet, name: str, worker: Process, leases: float, **fields: A
 @fault
 def stop_worker(fleet: Fleet) -> Course:
     """SIGTERM with running and reserved work, as in a deploy: no start may be wasted."""
-    worker = yield from _a_worker(fleet)
+    worker = yield from _a_busy_worker(fleet, 4, 1.0)
     name, deadline = worker.name, time.monotonic() + 20
     with _noted(fleet, "stop-worker", worker):
         worker.send(signal.SIGTERM)
@@ -138,7 +145,7 @@ def stop_worker(fleet: Fleet) -> Course:
 @fault
 def stop_then_kill_worker(fleet: Fleet) -> Course:
     """SIGTERM and, a moment later, SIGKILL."""
-    worker = yield from _a_worker(fleet)
+    worker = yield from _a_busy_worker(fleet, 4, 1.0)
     name = worker.name
     with _noted(fleet, "stop-then-kill-worker", worker, kills=True):
         worker.send(signal.SIGTERM)
@@ -231,7 +238,7 @@ def cut_answers(fleet: Fleet) -> Course:
 @fault
 def blackhole_worker(fleet: Fleet) -> Course:
     """Nothing of a worker reaches Redis, nor the other way, for longer than a lease; then all of it does."""
-    worker = yield from _a_busy_worker(fleet)
+    worker = yield from _a_future_zombie(fleet)
     with _noted(fleet, "blackhole-worker", worker, outlasts_lease=True):
         fleet.proxies[worker.role].hold(True)
         yield fleet.lease_ms / 1000 * 1.1

@@ -16,6 +16,8 @@ from typing import Any
 
 import redis
 from celery import Celery
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 import joelclaw_tasks
 from chaos.process import Process
@@ -56,6 +58,7 @@ class Fleet:
         self.store = self.make_store()
         self._sender = joelclaw_tasks.install(Celery("chaos", broker=self.url, set_as_current=False))
         self._sender.conf.task_default_queue = QUEUE
+        self._sender.conf.broker_transport_options = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
         self.proxies: dict[str, FaultProxy] = {}
         self.workers = [self._worker(*each) for each in WORKERS]
         self.beats = [
@@ -94,11 +97,11 @@ class Fleet:
         return Store(client, Keys(PREFIX), lease_ms=self.lease_ms, transitions_max=10_000_000)
 
     def send(self, family: str, seconds: float, key: str) -> str:
-        """One more job, past every proxy; answers its id. What the call raises is noted."""
+        """One more job, past every proxy, in no time; answers its id. What the call raises is noted."""
         job = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
         self.record.note("asked", job=job, family=family, by="fleet")
         try:
-            self._sender.send_task(family, (seconds, key), task_id=job)
+            self._sender.send_task(family, (seconds, key), task_id=job, retry=False)
             self.record.note("accepted", job=job)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
             self.record.note("failed", job=job, error=f"{type(error).__name__}: {error}"[:200])
@@ -220,5 +223,6 @@ class Fleet:
 
     def flush_scripts(self) -> None:
         """Let Redis forget all scripts, if it is there."""
-        with contextlib.suppress(redis.RedisError):
-            self.store.client.script_flush()
+        client = redis.Redis(port=self._port, socket_timeout=0.5, retry=Retry(NoBackoff(), 0))
+        with contextlib.closing(client), contextlib.suppress(redis.RedisError):
+            client.script_flush()

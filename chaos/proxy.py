@@ -86,13 +86,13 @@ class FaultProxy:
     async def _close(self) -> None:
         self._server.close()
         await self._reset_all()
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # more may come while these end
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others, timeout=0.5)
 
     async def _reset_all(self) -> int:
-        links = list(self._links)
+        links, self._links = self._links, set()
         for link in links:
             link.reset()
         return len(links)
@@ -127,7 +127,8 @@ class FaultProxy:
         except asyncio.CancelledError:
             pass  # the proxy ends
         finally:
-            self._links.discard(link)
+            if not link.is_dead:  # else it is kept, for what nobody keeps is closed
+                self._links.discard(link)
 
     async def _copy(
         self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool
@@ -158,7 +159,9 @@ class FaultProxy:
                     await asyncio.sleep(wait_s)
                 await self._open.wait()
                 if link.is_dead:
-                    continue  # the end of it too: nobody is told
+                    if chunk:
+                        continue
+                    return  # nobody is told of the end of it either
                 if not chunk:
                     writer.close()
                     return

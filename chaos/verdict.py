@@ -79,9 +79,10 @@ class Verdict:
 def recoveries(history: History) -> Iterator[float]:
     """How long each job that a kill interrupted waited for its next start, in seconds.
 
-    What a pause held back meanwhile says nothing of recovery, and is left out.
+    What a pause or a fault of Redis held up meanwhile says nothing of recovery, and is left out.
     """
-    paused = list(pauses(history))
+    held_up = [(fault.at, fault.until, "") for fault in history.faults if fault.everywhere]
+    held_up += pauses(history)
     for fault in history.faults:
         if not fault.kills:
             continue
@@ -95,8 +96,8 @@ def recoveries(history: History) -> Iterator[float]:
                 if each.started_at is not None and each.started_at > fault.at
             ]
             if later and not any(
-                family == attempt.family and acked_at < min(later) and until > fault.at
-                for acked_at, until, family in paused
+                family in {"", attempt.family} and began_at < min(later) and until > fault.at
+                for began_at, until, family in held_up
             ):
                 yield min(later) - fault.at
 

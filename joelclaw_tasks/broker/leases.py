@@ -54,7 +54,8 @@ class LeaseKeeper(threading.Thread):
         self._on_other_server = on_other_server
         self._run_id = ""  # of the server, as it was last known
         self._caretaker = Caretaker(store)
-        self._missing: dict[tuple[str, int], float] = {}  # holder and client id -> since when
+        self._missing: dict[tuple[str, int], float] = {}  # holder and client id -> for how many seconds
+        self._looked_at = 0.0
         self._record: dict[str, Any] = {}
         self._serving: dict[str, Any] = {}
         self._stopped = threading.Event()
@@ -128,9 +129,15 @@ class LeaseKeeper(threading.Thread):
         # Our own id as well: so the connection that proves our life is used, and its silence noticed.
         asked: list[Any] = [str(number) for number in (self._record["client_id"], *known.values())]
         alive = {int(entry["id"]) for entry in self._client.client_list(client_id=asked)}
-        now = time.monotonic()
-        self._missing = {each: self._missing.get(each, now) for each in known.items() if each[1] not in alive}
-        dead = [holder for (holder, _), since in self._missing.items() if now - since >= ABSENT_FOR_S]
+        # A time in which Redis or this process stood still counts as one look: nobody could come back in it.
+        passed_s = min(time.monotonic() - self._looked_at, DETECT_INTERVAL_S)
+        self._looked_at = time.monotonic()
+        self._missing = {
+            each: self._missing.get(each, -passed_s) + passed_s
+            for each in known.items()
+            if each[1] not in alive
+        }
+        dead = [holder for (holder, _), absent_s in self._missing.items() if absent_s >= ABSENT_FOR_S]
         taken = self._store.expire(sorted(dead), reason="its process is gone")
         if taken:
             logger.warning("leases: took back the jobs of %d dead worker(s)", len(dead))
