@@ -66,7 +66,8 @@ def test_a_worker_follows_a_failover_with_its_running_job(
 
     wait_until(lambda: len(set(effects.effects("noted"))) == 20, "the others ran", 25)
     recovered_s = time.monotonic() - harmed_at
-    site.store.client.close()  # it may still wait for the old master
+    for client in (site.client, site.store.client):
+        client.connection_pool.disconnect()  # the test itself may still wait for the old master
     site.store = Store.connect(Settings(redis_url=pair.url))
     site.wait_gone(job.id, 25)
     assert [job.id] == effects.effects("work:started") == effects.effects("work:finished")
