@@ -62,7 +62,8 @@ def test_every_command_is_accepted_by_its_program(command, tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("JOELCLAW_")}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("parse_command.py")), *command],
-        env=environment | {"REDIS_URL": "redis://127.0.0.1:1/0", "PYTHONPATH": str(ROOT)},
+        env=environment
+        | {"REDIS_URL": "redis://127.0.0.1:1/0", "PYTHONPATH": str(ROOT), "FLOWER_BASIC_AUTH": "me:secret"},
         cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
 
