@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from chaos.builds import BUILDS
@@ -21,31 +22,53 @@ from chaos.verdict import Verdict
 ROUND_S = 540.0
 _ALONE_S = 110.0
 _MOST_VIOLATIONS = 20
+#: What shows each broken build.
+_PROOFS = dict.fromkeys(BUILDS, ("flush-scripts", "kill-worker-tree")) | {
+    "no-fencing": ("freeze-worker", "blackhole-worker")
+}
 
 
 def main() -> int:
     """Run and judge; 0 is green."""
     options = _options()
+    if options.prove:
+        return _prove(options)
     began_at, total, number = time.monotonic(), Verdict(), 0
     while True:
         plan = _plan(options, options.seed + number, options.minutes * 60 - (time.monotonic() - began_at))
-        home = options.keep / f"seed-{plan.seed}{'-' + plan.build if plan.build else ''}"
-        home.mkdir(parents=True, exist_ok=True)
-        for old in home.iterdir():
-            old.unlink()
-        print(f"seed {plan.seed}: {len(plan.faults)} faults alone, then mixed for {plan.mixed_s:.0f} s")
-        verdict = Round(plan, home, _say).run()
-        for violation in verdict.violations[:_MOST_VIOLATIONS]:
-            _say(f"{violation.invariant} {violation.code} {violation.subject}: {violation.detail}")
-        if len(verdict.violations) > _MOST_VIOLATIONS:
-            _say(f"and {len(verdict.violations) - _MOST_VIOLATIONS} more")
-        _say(f"history: {home / 'history.jsonl'}")
-        total.add(verdict)
+        total.add(_judge(plan, options.keep))
         number += 1
         if not options.minutes or time.monotonic() - began_at > options.minutes * 60 - 60:
             break
     print(json.dumps(total.to_wire() | {"seed": options.seed, "rounds": number}))
     return 1 if total.violations else 0
+
+
+def _judge(plan: Plan, keep: Path) -> Verdict:
+    home = keep / f"seed-{plan.seed}{'-' + plan.build if plan.build else ''}"
+    home.mkdir(parents=True, exist_ok=True)
+    for old in home.iterdir():
+        old.unlink()
+    print(f"seed {plan.seed}: {len(plan.faults)} faults alone, then mixed for {plan.mixed_s:.0f} s")
+    verdict = Round(plan, home, _say).run()
+    for violation in verdict.violations[:_MOST_VIOLATIONS]:
+        _say(f"{violation.invariant} {violation.code} {violation.subject}: {violation.detail}")
+    if len(verdict.violations) > _MOST_VIOLATIONS:
+        _say(f"and {len(verdict.violations) - _MOST_VIOLATIONS} more")
+    _say(f"history: {home / 'history.jsonl'}")
+    return verdict
+
+
+def _prove(options: argparse.Namespace) -> int:
+    """Whether each build that is broken on purpose is caught; 0 when all are."""
+    caught = {}
+    for build, faults in _PROOFS.items():
+        plan = Plan(options.seed, faults, 0.0, rate=options.rate, lease_ms=options.lease_ms, build=build)
+        print(f"build {build}")
+        codes = Counter(each.code for each in _judge(plan, options.keep).violations)
+        caught[build] = dict(codes.most_common())
+    print(json.dumps({"verdict": "green" if all(caught.values()) else "red", "caught": caught}))
+    return 0 if all(caught.values()) else 1
 
 
 def _plan(options: argparse.Namespace, seed: int, left_s: float) -> Plan:
@@ -69,6 +92,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=60.0, help="jobs a second")
     parser.add_argument("--lease-ms", type=int, default=4_000)
     parser.add_argument("--build", choices=BUILDS, default="", help="a build that is broken on purpose")
+    parser.add_argument("--prove", action="store_true", help="check that every such build is caught")
     parser.add_argument("--keep", type=Path, default=Path(".chaos"), help="directory for histories and logs")
     return parser.parse_args()
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class Fleet:
         self._sender = joelclaw_tasks.install(Celery("chaos", broker=self.url, set_as_current=False))
         self._sender.conf.task_default_queue = QUEUE
         self._sender.conf.broker_transport_options = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+        self._senders = ThreadPoolExecutor(4)  # Redis may be away
         self.proxies: dict[str, FaultProxy] = {}
         self.workers = [self._worker(*each) for each in WORKERS]
         self.beats = [
@@ -97,15 +99,18 @@ class Fleet:
         return Store(client, Keys(PREFIX), lease_ms=self.lease_ms, transitions_max=10_000_000)
 
     def send(self, family: str, seconds: float, key: str) -> str:
-        """One more job, past every proxy, in no time; answers its id. What the call raises is noted."""
+        """One more job, past every proxy, without waiting for it to be sent; answers its id."""
         job = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+        self._senders.submit(self._send, job, family, seconds, key)
+        return job
+
+    def _send(self, job: str, family: str, seconds: float, key: str) -> None:
         self.record.note("asked", job=job, family=family, by="fleet")
         try:
             self._sender.send_task(family, (seconds, key), task_id=job, retry=False)
             self.record.note("accepted", job=job)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
             self.record.note("failed", job=job, error=f"{type(error).__name__}: {error}"[:200])
-        return job
 
     @property
     def processes(self) -> list[Process]:
@@ -156,6 +161,7 @@ class Fleet:
         for process in (*self.producers, *self.beats):
             process.end()
             process.lives = 0  # not to be mended
+        self._senders.shutdown()
         deadline = time.monotonic() + timeout_s
         while (waiting := self._unfinished()) is None or waiting:
             if time.monotonic() > deadline:
@@ -200,6 +206,7 @@ class Fleet:
             process.end(10)
         for proxy in self.proxies.values():
             proxy.close()
+        self._senders.shutdown()
         self._sender.close()
         self.store.client.close()
         self.end_redis(signal.SIGTERM)
