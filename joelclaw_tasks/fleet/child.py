@@ -80,7 +80,7 @@ class Child:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self.spec.argv, stdin=asyncio.subprocess.DEVNULL, stdout=write_end, stderr=write_end,
-                env=self._env, start_new_session=True, preexec_fn=self._tie, umask=self.spec.umask,
+                env=self._env, start_new_session=True, preexec_fn=self._prepare, umask=self.spec.umask,
             )  # fmt: skip
         except OSError as error:
             os.close(read_end)
@@ -103,6 +103,10 @@ class Child:
         self.ready.clear()
         self._on_change()
         return code, self._ready_for_s(ended)
+
+    def _prepare(self) -> None:
+        self._tie()
+        os.nice(self.spec.nice)
 
     def _ready_for_s(self, ended: float) -> float | None:
         return None if self._ready_at is None else ended - self._ready_at

@@ -28,6 +28,8 @@ class ProcessSpec:
     probe: Probe | None = None
     port: int | None = None
     umask: int = -1  # -1: inherited
+    #: How far it stands back when the machine is short of CPU, as `nice` counts.
+    nice: int = 0
     #: Sent when the grace period is over; what still runs some seconds later is killed.
     last_signal: signal.Signals = signal.SIGKILL
 

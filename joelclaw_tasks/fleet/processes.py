@@ -109,6 +109,8 @@ def _worker(queue: str, pool: str, size: int) -> ProcessSpec:
         ready_line=r"@\S+ ready\.",
         # A cold shutdown: jobs that did not end in time are given back, where KILL would count as a crash.
         last_signal=signal.SIGQUIT,
+        # A burst is taken in and answered first; its jobs are in Redis by then, and can wait a moment.
+        nice=10,
     )
 
 

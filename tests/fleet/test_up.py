@@ -191,6 +191,13 @@ def test_the_whole_fleet_fits_into_700_mb(shared):
     assert resident < 700 << 20
 
 
+def test_workers_stand_back_when_the_machine_is_short_of_cpu(shared):
+    nice = {
+        name: os.getpriority(os.PRIO_PROCESS, shared.pid(name)) for name in ("redis", "ingress", "worker-io")
+    }
+    assert nice["redis"] == nice["ingress"] == nice["worker-io"] - 10
+
+
 @pytest.mark.parametrize("name", ["worker-io", "worker-default", "ingress", "redis", "beat"])
 def test_what_is_killed_comes_back_and_work_goes_on(shared, name):
     before, restarts = shared.pid(name), shared.restarts(name)

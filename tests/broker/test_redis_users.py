@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from workers import Site
 
 from joelclaw_tasks.core.explain import Explainer
 from joelclaw_tasks.core.job import Job
@@ -145,9 +145,6 @@ def test_no_role_gets_at_the_server_or_at_other_keys(port: int, role: str):
 
 
 def test_a_worker_and_a_producer_of_celery_get_by_with_it(root: redis.Redis, port: int, tmp_path: Path):
-    sys.path.insert(0, str(ROOT / "tests/broker"))
-    from workers import Site
-
     site = Site(_url(port, "producer"))
     site.store = Store.connect(Settings(redis_url=_url(port, "viewer")))
     worker = site.start("threads", url=_url(port, "worker"), gossip=True).wait_ready()
