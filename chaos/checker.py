@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from chaos.history import Attempt, History, Line
 from joelclaw_tasks.core.states import FINAL, State
@@ -19,6 +20,8 @@ PAUSE_WITHIN_S = 0.1
 RATE_JITTER_S = 0.1
 #: Redis counts whole milliseconds, and a script has the time at which it began.
 CLOCKS_APART_S = 0.02
+#: A beat that was cut off tries again within this.
+TICKS_APART_S = 7.0
 
 _FINAL = {state.value for state in FINAL}
 
@@ -27,6 +30,7 @@ def check(history: History) -> list[Violation]:
     """Every violation, in the order of the invariants."""
     checks: tuple[Callable[[History], Iterator[Violation]], ...] = (
         nothing_is_lost,
+        ticks_go_on,
         finishes_count_once,
         starts_are_accounted_for,
         limits_hold,
@@ -56,6 +60,23 @@ def nothing_is_lost(history: History) -> Iterator[Violation]:
             yield Violation("I1", "CANCELLED", job, "nobody cancelled it")
         elif not any(attempt.ended_at is not None for attempt in history.attempts_of.get(job, ())):
             yield Violation("I1", "LOST", job, "it counts as completed, and its task never came to its end")
+
+
+def ticks_go_on(history: History) -> Iterator[Violation]:
+    """I1: one beat or the other fires each second, but for the time in which nobody reaches Redis."""
+    fired = [history.monotonic(move) for move in history.moves if move["verb"] == "admit" and _is_tick(move)]
+    ends = [line["at"] for line in history.asked[-1:]]
+    for before, after in pairwise(sorted(fired + ends) if fired else []):
+        faults = (
+            (max(before, each.at), min(after, each.until)) for each in history.faults if each.everywhere
+        )
+        gap_s = after - before - sum(max(0.0, until - since) for since, until in faults)
+        if gap_s > TICKS_APART_S:
+            yield Violation("I1", "TICKS_MISSING", "tick", f"none for {gap_s:.1f} s, after {before:.3f}")
+
+
+def _is_tick(move: Line) -> bool:
+    return move.get("family") == "tick" and bool(move.get("to"))
 
 
 def finishes_count_once(history: History) -> Iterator[Violation]:

@@ -25,10 +25,13 @@ class Connection(kombu.Connection):
             ssl = {"ssl_cert_reqs": CERT_REQUIRED}
         super()._init_params(transport=_OURS.get(transport or "", transport), ssl=ssl, **params)
 
-    def _ensure_connection(self, *args: Any, **options: Any) -> Any:
+    def _ensure_connection(
+        self, errback: Any = None, max_retries: int | None = None, *intervals: float, **options: Any
+    ) -> Any:
         # Whoever names no intervals is the worker. All workers lose a Redis at the same moment.
         spread = random.uniform(0.5, 1.5)  # noqa: S311
-        intervals = {"interval_start": 0.3, "interval_step": 0.4, "interval_max": 3.0}
-        for name, seconds in intervals.items():
+        names = ("interval_start", "interval_step", "interval_max")
+        for name, seconds in zip(names, (0.3, 0.4, 3.0), strict=True):
             options.setdefault(name, seconds * spread)
-        return super()._ensure_connection(*args, **options)
+        options.update(zip(names, intervals, strict=False))  # kombu's own retries give them by position
+        return super()._ensure_connection(errback, max_retries, **options)

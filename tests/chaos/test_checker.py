@@ -69,6 +69,16 @@ def test_what_is_to_fail_belongs_in_the_dead_letter(story: Story):
     assert [] == codes(story)
 
 
+def test_a_beat_that_falls_silent_is_a_fault_unless_nobody_reached_redis(story: Story):
+    for number, at in enumerate((1.0, 2.0, 12.0)):
+        story.run(f"tick{number}", at, at + 0.1)
+        for line in story.lines[-6:]:
+            line["family"] = "tick"
+    assert ["I1 TICKS_MISSING tick"] == codes(story)
+    story.fault("freeze-redis", 2.5, 9.0, everywhere=True)
+    assert [] == codes(story)
+
+
 # -- I2 -------------------------------------------------------------------------------------------
 
 
