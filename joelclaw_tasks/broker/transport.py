@@ -31,6 +31,7 @@ from joelclaw_tasks.broker.holder import Exchange, Holder, holder_for
 from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of, undecodable_job
 from joelclaw_tasks.broker.poller import Poller
 from joelclaw_tasks.broker.qos import QoS
+from joelclaw_tasks.broker.resending import admit_once
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.reply import Claim, Claimed
@@ -120,7 +121,7 @@ class Channel(stock.Channel):
         if job.lease_tag:
             self.store.retry(job)
         elif batch is None:
-            self.store.admit([job])
+            admit_once(self.store, job)
         else:
             self._put_in_batch(batch, job)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import redis
@@ -111,14 +112,25 @@ class Store(Controls):
 
     # -- jobs ---------------------------------------------------------------------------------
 
-    def admit(self, jobs: Sequence[Job]) -> list[Word | Decision]:
+    def admit(self, jobs: Sequence[Job], *, repeatable: bool = True) -> list[Word | Decision]:
         """Nothing -> available or scheduled: all of the jobs, in one atomic step.
 
         Answers ADMITTED, SCHEDULED, REFUSED, DUPLICATE or SUCCEEDED for each job; for one with rules also
-        EXPIRED, or a Decision that names another job. Safe to repeat: a job that is known by its id is a
-        duplicate.
+        EXPIRED, or a Decision that names another job. Safe to repeat while the job is known by its id, as a
+        duplicate; `repeatable` says that this may happen here, when a connection breaks.
         """
-        return read_decisions(self._call("admit", self._admit_args(jobs), repeatable=True))
+        return read_decisions(self._call("admit", self._admit_args(jobs), repeatable=repeatable))
+
+    def was_admitted(self, job_id: str, since: float) -> bool:
+        """Whether a job of this id was admitted since that time of this process's monotonic clock.
+
+        Known from the transitions stream, so for as long as that reaches back.
+        """
+        now_ms = self.now_ms()
+        since_at = now_ms - int((monotonic() - since) * 1000) - 1
+        return any(
+            entry.to_state for entry in self.history.read(since_at=since_at, job=job_id, verbs=["admit"])
+        )
 
     def admit_many(self, batches: Iterable[Sequence[Job]]) -> list[list[Word | Decision]]:
         """`admit` for each batch, all in one round trip; each batch is atomic by itself."""

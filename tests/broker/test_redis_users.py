@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import redis
@@ -115,6 +116,7 @@ def test_a_viewer_changes_nothing(root: redis.Redis, stores: dict[str, Store], r
 def test_a_producer_neither_claims_nor_steers(root: redis.Redis, stores: dict[str, Store]):
     producer = stores["producer"]
     producer.admit([_job(n) for n in range(3)])
+    assert producer.was_admitted(_job(0).id, monotonic() - 5)
     for act in (
         lambda: producer.claim(["q"], 1, "thief"),
         lambda: producer.renew("thief", {}),

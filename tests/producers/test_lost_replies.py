@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import redis
 from celery import Celery
 
 import joelclaw_tasks
+from joelclaw_tasks.broker import resending
+from joelclaw_tasks.broker.resending import admit_once
+from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter, NewEvent
+from joelclaw_tasks.errors import CoreUnreachable
 from joelclaw_tasks.replay import replay
 from joelclaw_tasks.settings import Settings
 from tests.producers.reply_cutter import ReplyCutter
@@ -72,3 +77,52 @@ def test_delay_asks_again_under_the_same_id_and_queues_one_job(cutter: ReplyCutt
     assert 3 == cutter.has_cut
     assert ["first", "cut-0", "cut-1", "cut-2"] == admitted(client)
     app.close()
+
+
+class CutOffWhileItRuns(Store):
+    """A producer's store. Between its tries a worker runs what was admitted."""
+
+    worker: Store
+
+    def distrust(self) -> None:
+        for claimed in self.worker.claim(["q"], 10, "worker").jobs:
+            self.worker.complete([claimed.tag])
+        super().distrust()
+
+
+def plain(**values: object) -> Job:
+    return Job("again", "q", "plain", "plain", "q|plain|", "{}", **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def test_a_call_that_ran_before_it_is_sent_again_does_not_run_twice(
+    cutter: ReplyCutter, client: redis.Redis, store: Store
+):
+    producer = CutOffWhileItRuns.connect(Settings(redis_url=f"redis://127.0.0.1:{cutter.port}/0"))
+    producer.worker = store
+    cutter.cuts = 1
+
+    admit_once(producer, plain())
+
+    assert (1, ["again"], 0) == (cutter.has_cut, admitted(client), store.snapshot()["total"])
+    # The same id on purpose, once the first call was answered, is a new call: as on stock Celery.
+    admit_once(producer, plain())
+    assert ["again", "again"] == admitted(client)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def test_a_producer_that_never_hears_may_try_again_much_later(
+    cutter: ReplyCutter, client: redis.Redis, store: Store
+):
+    producer = CutOffWhileItRuns.connect(Settings(redis_url=f"redis://127.0.0.1:{cutter.port}/0"))
+    producer.worker = store
+    cutter.cuts = 1
+    with pytest.raises(CoreUnreachable):
+        producer.admit([plain()], repeatable=False)
+    resending._remember("again", monotonic() - 1)
+    producer.distrust()
+
+    admit_once(producer, plain())
+
+    assert ["again"] == admitted(client)
+    assert {} == resending._tried_at
