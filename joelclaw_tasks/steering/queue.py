@@ -12,6 +12,7 @@ from joelclaw_tasks.core.states import WAITING
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import NotPaused, UnknownControl
 from joelclaw_tasks.settings import Settings
+from joelclaw_tasks.steering.dead_verbs import DeadVerbs
 from joelclaw_tasks.steering.draining import Draining
 from joelclaw_tasks.steering.job_verbs import Ttl
 from joelclaw_tasks.steering.names import gate_among
@@ -21,7 +22,7 @@ from joelclaw_tasks.steering.ttl import LONGEST_PAUSE_MS, parse_ttl_ms
 from joelclaw_tasks.steering.where import Where
 
 
-class Queue(Seeing):
+class Queue(Seeing, DeadVerbs):
     """The queue of one fleet.
 
     Every verb takes `reason`, and `actor` unless the queue has one; both are kept with the act. Jobs are
