@@ -32,9 +32,14 @@ class DeadVerbs(JobVerbs):
 
         Raises UnknownJob, WrongState, UnknownTarget for a signature, and InvalidFilter without either.
         """
-        said = {"actor": self._by(actor), "reason": reason}
+        by = self._by(actor)
         return self._on_dead(
-            "revive", job_id, signature, sample, Word.REVIVED, lambda ids: self.store.revive(ids, **said)
+            "revive",
+            job_id,
+            signature,
+            sample,
+            Word.REVIVED,
+            lambda ids: self.store.revive(ids, actor=by, reason=reason),
         )
 
     def purge(
@@ -46,9 +51,14 @@ class DeadVerbs(JobVerbs):
         actor: str | None = None,
     ) -> Acted:
         """Delete one discarded job, or all of a signature, for good. Raises as `revive`."""
-        said = {"actor": self._by(actor), "reason": reason}
+        by = self._by(actor)
         return self._on_dead(
-            "purge", job_id, signature, None, Word.PURGED, lambda ids: self.store.purge(ids, **said)
+            "purge",
+            job_id,
+            signature,
+            None,
+            Word.PURGED,
+            lambda ids: self.store.purge(ids, actor=by, reason=reason),
         )
 
     def _on_dead(
