@@ -34,6 +34,7 @@ class Poller(stock.MultiChannelPoller):
                 pass
             self._alarm_poller, self._alarm_fd = None, -1
         self.alarm.close()
+        self._expected.clear()
         super().close()
 
     def join_loop(self, loop: Any) -> None:
@@ -90,6 +91,12 @@ class Poller(stock.MultiChannelPoller):
     def expect(self, fileno: int, channel: Channel) -> None:
         """Tell the channel when this socket is readable, once."""
         self._expected[fileno] = channel
+
+    def forget(self, channel: Channel) -> None:
+        """Expect nothing more for the channel: a socket that is closed must not be polled."""
+        for fileno in [fileno for fileno, expecting in self._expected.items() if expecting is channel]:
+            del self._expected[fileno]
+            self._unregister_from_poll(fileno)
 
     def handle_event(self, fileno: int, event: int) -> Any:
         if fileno == self._alarm_fd:

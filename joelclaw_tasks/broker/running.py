@@ -21,14 +21,42 @@ def give_back(delivered: Iterable[tuple[str, Any]]) -> list[str]:
     tags = []
     with _guard:
         for tag, message in delivered:
-            if not getattr(message, "started", False) and not _is_with_a_process(message):
-                message.given_back = True
-                tags.append(tag)
+            if getattr(message, "started", False):
+                continue
+            result = _with_a_process(message)
+            if result is not None:
+                _keep(result, tag, message)
+                continue
+            message.given_back = True
+            tags.append(tag)
     return tags
 
 
-def _is_with_a_process(message: Any) -> bool:
-    """Whether a process of the prefork pool has the task: it starts it before the worker hears of that."""
+def _with_a_process(message: Any) -> Any:
+    """The pool's record of a task that a process of the prefork pool has, or None.
+
+    The process starts it before the worker hears of that.
+    """
     request = getattr(message, "request", None)
-    result = getattr(request and request(), "_apply_result", None)
-    return getattr(result and result(), "_write_to", None) is not None
+    reference = getattr(request and request(), "_apply_result", None)
+    result = reference and reference()
+    return result if getattr(result, "_write_to", None) is not None else None
+
+
+def _keep(result: Any, tag: str, message: Any) -> None:
+    """Keep the pool from forgetting a task that one of its processes has.
+
+    When the connection is lost, Celery empties the pool of what no process has accepted. The acceptance may
+    be on its way: with the record gone nobody would hear that the task finished, and its lease would live
+    as long as the worker.
+    """
+    forget = result.discard
+
+    def discard() -> None:
+        if result._write_to._is_alive():
+            return
+        forget()
+        message.given_back = True
+        message.channel.holder.release([tag], reason="worker process lost")
+
+    result.discard = discard

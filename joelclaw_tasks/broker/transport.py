@@ -227,7 +227,9 @@ class Channel(stock.Channel):
     def end_exchange(self) -> bool:
         """Read the answer of the exchange under way and deliver what it claimed. Event loop only."""
         exchange, self._exchange = self._exchange, None
-        self._is_expected = False
+        if self._is_expected:
+            self._is_expected = False
+            self.connection.cycle.forget(self)
         if exchange is None:
             return False
         claim = exchange.end()
@@ -489,15 +491,23 @@ class Transport(stock.Transport):
         self.cycle = Poller()
         #: Set once an event loop polls for us: then finished jobs are told to Redis by it, together.
         self.in_event_loop = False
+        self._leave_loop: Callable[[], None] = lambda: None
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         self.in_event_loop = True
+        others = set(loop.on_tick)
         super().register_with_event_loop(connection, loop)
+        # kombu would let every connection that ever was poll its sockets, at each turn of the loop.
+        self._leave_loop = functools.partial(loop.on_tick.difference_update, loop.on_tick - others)
         self.cycle.join_loop(loop)
         interval_s = connection.client.transport_options.get(
             "health_check_interval", self.Channel.health_check_interval
         )
         self.cycle.check_health_every(interval_s, loop)
+
+    def close_connection(self, connection: Any) -> None:
+        self._leave_loop()
+        super().close_connection(connection)
 
 
 #: `json.loads` looks for the encoding of bytes and asks for options with every message.

@@ -30,6 +30,27 @@ def test_what_a_process_of_the_pool_has_is_kept_though_nobody_has_heard_of_its_s
     assert ["tag"] == give_back([("tag", message)])
 
 
+def test_the_pool_does_not_forget_a_task_that_a_living_process_has():
+    # Celery empties the pool of what no process has accepted when the connection is lost.
+    released, pool = [], {}
+    result = ApplyResult(pool, None)
+    request = type("Request", (), {})()
+    request._apply_result = ref(result)
+    holder = SimpleNamespace(release=lambda tags, reason: released.append((tags, reason)))
+    message = SimpleNamespace(request=ref(request), channel=SimpleNamespace(holder=holder))
+    process = SimpleNamespace(_is_alive=lambda: True)
+    result._write_to = process
+    assert [] == give_back([("tag", message)])
+    result.discard()
+    assert [result] == list(pool.values())
+    assert [] == released
+    process._is_alive = lambda: False
+    result.discard()
+    assert [] == list(pool.values())
+    assert [(["tag"], "worker process lost")] == released
+    assert not may_start(message)
+
+
 def test_a_request_that_is_gone_or_was_never_made_has_no_process():
     gone = SimpleNamespace(request=lambda: None)
     assert ["gone", "bare"] == give_back([("gone", gone), ("bare", SimpleNamespace())])
