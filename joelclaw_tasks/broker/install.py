@@ -14,8 +14,9 @@ from celery.utils.log import get_logger
 
 from joelclaw_tasks.admission import limits_of_handlers, rates_of_handlers
 from joelclaw_tasks.broker import redacted_logs, stopping  # noqa: F401  # they listen from now on
-from joelclaw_tasks.broker.connection import SENTINEL_TRANSPORT, TRANSPORT, Connection
+from joelclaw_tasks.broker.connection import SENTINEL_TRANSPORT, TRANSPORT
 from joelclaw_tasks.broker.declared import OPTION, declared_specs, prepare
+from joelclaw_tasks.broker.producing import produce_for
 from joelclaw_tasks.broker.router import DeclaredRouter, PriorityRouter
 from joelclaw_tasks.broker.tracer import TracerSlot
 from joelclaw_tasks.core.promises import read_promises
@@ -65,7 +66,7 @@ def install(app: Celery) -> Celery:
         raise SettingsError(fault, fix="docs/adopting.md shows a broker_url of every kind.")
     app.conf.update({name: value for name, (value, _) in REQUIRED.items()})
     app.conf.update(broker_transport=_transport_for(app))
-    app.amqp.Connection = Connection
+    produce_for(app)
     if app.conf.broker_connection_max_retries == _STOCK_MAX_RETRIES:
         app.conf.broker_connection_max_retries = None  # a worker waits for Redis for as long as it takes
     _rebind(app)

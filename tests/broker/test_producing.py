@@ -1,0 +1,76 @@
+"""What a publish declares, and when it declares it again."""
+
+from __future__ import annotations
+
+import redis
+from celery import Celery
+from celery.app.amqp import AMQP
+from kombu import Exchange, Queue
+from workers import close_app
+
+import joelclaw_tasks
+from joelclaw_tasks.broker.producing import TaskProducer
+
+
+def test_a_queue_is_declared_by_the_first_publish_on_a_connection_and_not_again(
+    redis_url: str, client: redis.Redis, monkeypatch
+):
+    declared = []
+    declare = Queue.declare
+    monkeypatch.setattr(
+        Queue, "declare", lambda queue, **o: (declared.append(queue.name), declare(queue, **o))
+    )
+    app = joelclaw_tasks.install(Celery("one", broker=redis_url, backend=redis_url))
+    app.conf.task_queues = (Queue("bound", Exchange("tasks"), routing_key="bound"), Queue("plain"))
+    for _ in range(3):
+        app.send_task("anything", queue="bound")
+        app.send_task("anything", queue="plain")
+    assert ["bound", "plain"] == declared
+    assert {"bound\x06\x16\x06\x16bound"} == {
+        each.split(":")[0] for each in client.smembers("_kombu.binding.tasks")
+    }
+    assert {"bound": 3, "plain": 3} == _queued(app)
+    client.client_kill_filter(_type="normal")
+    app.send_task("anything", queue="bound")
+    assert {"bound": 4, "plain": 3} == _queued(app)
+    close_app(app)
+
+
+def _queued(app: Celery) -> dict[str, int]:
+    with app.connection_for_write() as connection:
+        channel = connection.default_channel
+        return {name: channel.store.queue_size(name) for name in ("bound", "plain")}
+
+
+def test_an_exchange_of_its_own_that_a_call_brings_is_declared_too(redis_url: str, client: redis.Redis):
+    app = joelclaw_tasks.install(Celery("two", broker=redis_url, backend=redis_url))
+    queue = Queue("far", Exchange("far"), routing_key="far")
+    for _ in range(2):
+        app.send_task("anything", exchange=queue.exchange, routing_key="far", declare=[queue])
+    with app.connection_for_write() as connection:
+        assert 2 == connection.default_channel.store.queue_size("far")
+    close_app(app)
+
+
+def test_queues_that_an_app_made_before_install_stay(redis_url: str):
+    app = Celery("three", broker=redis_url, backend=redis_url)
+    app.amqp.queues.add(Queue("early"))
+    joelclaw_tasks.install(app)
+    assert "early" in app.amqp.queues
+    with app.producer_or_acquire() as producer:
+        assert TaskProducer is type(producer)
+    close_app(app)
+
+
+def test_an_amqp_class_of_the_apps_own_is_left_alone(redis_url: str):
+    class Own(AMQP):
+        pass
+
+    app = Celery("four", broker=redis_url, backend=redis_url)
+    app.amqp_cls = Own
+    joelclaw_tasks.install(app)
+    assert Own is type(app.amqp)
+    app.send_task("anything", queue="plain")
+    with app.connection_for_write() as connection:
+        assert 1 == connection.default_channel.store.queue_size("plain")
+    close_app(app)
