@@ -80,6 +80,8 @@ def test_a_grown_pool_runs_more_at_once(site: Site):
             site.wait_gone(job.id)
     finally:
         site.app.control.pool_shrink(1, destination=name, reply=True, timeout=5)
+        # What is handed to a process that is about to end waits until the pool has noticed its end.
+        wait_until(lambda: 2 == len(inspect.stats()[name[0]]["pool"]["processes"]), "it has ended")
 
 
 def _running(site: Site, where: str) -> list[str]:
