@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     # crowd's time with Python's own thresholds, may look more rarely.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(100_000, 20, 20)
     server = uvicorn.Server(config)
     server.run()
     return 0 if server.started else 1
