@@ -79,6 +79,7 @@ def _plan(options: argparse.Namespace, seed: int, left_s: float) -> Plan:
         mixed_s=max(0.0, mixed_s),
         rate=options.rate,
         lease_ms=options.lease_ms,
+        flood=options.flood,
         build=options.build,
     )
 
@@ -90,6 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--mixed", type=float, default=20.0, help="seconds of several faults at once")
     parser.add_argument("--minutes", type=float, default=0.0, help="rounds with seeds in turn for so long")
     parser.add_argument("--rate", type=float, default=60.0, help="jobs a second")
+    parser.add_argument("--flood", type=float, default=0.0, help="so many small jobs a second more")
     parser.add_argument("--lease-ms", type=int, default=4_000)
     parser.add_argument("--build", choices=BUILDS, default="", help="a build that is broken on purpose")
     parser.add_argument("--prove", action="store_true", help="check that every such build is caught")

@@ -43,7 +43,9 @@ MAX_KILLS = 3
 class Fleet:
     """Start it, harm it, call `mend` now and then, and let it come to rest."""
 
-    def __init__(self, home: Path, *, seed: int, rate: float, lease_ms: int, build: str = "") -> None:
+    def __init__(
+        self, home: Path, *, seed: int, rate: float, lease_ms: int, flood: float = 0.0, build: str = ""
+    ) -> None:
         self.home = home
         self.seed = seed
         self.lease_ms = lease_ms
@@ -74,6 +76,12 @@ class Fleet:
             )
             for n in (1, 2)
         ]
+        if flood:
+            self.producers.append(
+                self._process(
+                    "flood", "-m", "chaos.flood", "--seed", str(seed * 10 + 3), "--rate", str(flood)
+                )
+            )
 
     # -- its parts ----------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -175,6 +176,20 @@ class History:
         """The attempts that started, in the order of the tasks' own clocks."""
         started = [each for each in self.attempts.values() if each.started_at is not None]
         return sorted(started, key=lambda each: each.started_at or 0.0)
+
+    def starts_between(self, family: str, since: float, until: float) -> list[Attempt]:
+        """The attempts of a family that started between two times, neither of them included."""
+        times, attempts = self._starts_of.get(family, ([], []))
+        return attempts[bisect_right(times, since) : bisect_left(times, until)]
+
+    @cached_property
+    def _starts_of(self) -> dict[str, tuple[list[float], list[Attempt]]]:
+        found: dict[str, tuple[list[float], list[Attempt]]] = defaultdict(lambda: ([], []))
+        for attempt in self.starts:
+            times, attempts = found[attempt.family]
+            times.append(attempt.started_at or 0.0)
+            attempts.append(attempt)
+        return dict(found)
 
     @cached_property
     def attempts_of(self) -> dict[str, list[Attempt]]:

@@ -26,6 +26,7 @@ class Plan:
     gap_s: float = 1.5
     rate: float = 60.0
     lease_ms: int = 4_000
+    flood: float = 0.0
     build: str = ""
 
 
@@ -45,7 +46,7 @@ class Round:
         self._say = say
         self._began_at = time.monotonic()
         self._fleet = Fleet(
-            home, seed=plan.seed, rate=plan.rate, lease_ms=plan.lease_ms, build=plan.build
+            home, seed=plan.seed, rate=plan.rate, lease_ms=plan.lease_ms, flood=plan.flood, build=plan.build
         )  # fmt: skip
         self._running: list[_Running] = []
 

@@ -83,12 +83,12 @@ def recoveries(history: History) -> Iterator[float]:
     """
     held_up = [(fault.at, fault.until, "") for fault in history.faults if fault.everywhere]
     held_up += pauses(history)
+    cut_short = [each for each in history.starts if each.ended_at is None]
     for fault in history.faults:
         if not fault.kills:
             continue
-        for attempt in history.attempts.values():
-            cut_short = attempt.started_at is not None and attempt.ended_at is None
-            if not (cut_short and fault.interrupts(attempt)):
+        for attempt in cut_short:
+            if not fault.interrupts(attempt):
                 continue
             later = [
                 each.started_at
