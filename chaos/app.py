@@ -116,3 +116,17 @@ def last_words(self: Task, seconds: float, key: str) -> None:  # noqa: ARG001
         # All attempts of a worker without children have its pid, in a prefork pool only this one has.
         _record().note("fault", name="kill_after_effect", pids=[os.getpid()], kills=True)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="poison", bind=True)
+def poison(self: Task, seconds: float, key: str) -> None:  # noqa: ARG001
+    """Kills whoever runs it."""
+    _run(self, seconds)
+    _record().note("fault", name="poison", pids=[os.getpid()], kills=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="unreadable", bind=True)
+def unreadable(self: Task, seconds: float, key: str) -> None:  # noqa: ARG001
+    """Called by messages that nobody may read."""
+    _run(self, seconds)

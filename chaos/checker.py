@@ -30,15 +30,18 @@ def check(history: History) -> list[Violation]:
     """Every violation, in the order of the invariants."""
     checks: tuple[Callable[[History], Iterator[Violation]], ...] = (
         nothing_is_lost,
+        failures_are_buried,
         ticks_go_on,
         finishes_count_once,
         starts_are_accounted_for,
+        nothing_starts_early,
         limits_hold,
         rates_hold,
         pauses_hold,
         counts_agree,
         nothing_is_left,
         controls_are_recorded,
+        faults_saw_nothing,
     )
     return [violation for each in checks for violation in each(history)]
 
@@ -60,6 +63,14 @@ def nothing_is_lost(history: History) -> Iterator[Violation]:
             yield Violation("I1", "CANCELLED", job, "nobody cancelled it")
         elif not any(attempt.ended_at is not None for attempt in history.attempts_of.get(job, ())):
             yield Violation("I1", "LOST", job, "it counts as completed, and its task never came to its end")
+
+
+def failures_are_buried(history: History) -> Iterator[Violation]:
+    """I1: what can only fail is in the dead letter, and was never taken for done."""
+    fails = set(history.run.get("fails", ()))
+    for job, tale in history.tales.items():
+        if tale.moves[-1].get("family") in fails and tale.state in _FINAL - {State.DISCARDED}:
+            yield Violation("I1", "NOT_BURIED", job, f"it can only fail, and is {tale.state}")
 
 
 def ticks_go_on(history: History) -> Iterator[Violation]:
@@ -110,6 +121,18 @@ def starts_are_accounted_for(history: History) -> Iterator[Violation]:
         if starts > 1 + deaths + retries:
             detail = f"{starts} starts with {deaths} injected death(s) and {retries} retries"
             yield Violation("I2", "STARTED_TOO_OFTEN", job, detail)
+
+
+def nothing_starts_early(history: History) -> Iterator[Violation]:
+    """I9: what waits for a clock does not start before its time."""
+    for job, tale in history.tales.items():
+        if not tale.moves[0].get("due_at"):
+            continue
+        due_at = history.monotonic({"at": tale.moves[0]["due_at"]})
+        for attempt in history.attempts_of.get(job, ()):
+            early_s = due_at - (due_at if attempt.started_at is None else attempt.started_at)
+            if early_s > CLOCKS_APART_S:
+                yield Violation("I9", "STARTED_EARLY", job, f"{early_s * 1000:.0f} ms before it was due")
 
 
 def limits_hold(history: History) -> Iterator[Violation]:
@@ -230,3 +253,9 @@ def _after(control: Line, since: float, now: int, most: int) -> tuple[int, int]:
     if acked_at is not None and acked_at < since:
         return value, value
     return (value if acked_at is not None else max(now, value)), max(most, now, value)
+
+
+def faults_saw_nothing(history: History) -> Iterator[Violation]:
+    """What a fault itself saw that must not be."""
+    for seen in history.broken:
+        yield Violation(seen["invariant"], seen["code"], seen["subject"], seen["detail"])

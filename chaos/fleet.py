@@ -12,12 +12,13 @@ import subprocess
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import redis
 from celery import Celery
-from redis.backoff import NoBackoff
+from redis.backoff import ConstantBackoff, NoBackoff
 from redis.retry import Retry
 
 import joelclaw_tasks
@@ -38,6 +39,8 @@ REDIS_FLAGS = ("--appendonly", "yes", "--appendfsync", "always", "--hash-max-zip
 WORKERS = (("prefork", "prefork", 2), ("threads", "threads", 4), ("solo", "solo", 1))
 PREFIX = "{jc}:"
 MAX_KILLS = 3
+#: Jobs that are sent in one round trip.
+_BATCH = 100
 
 
 class Fleet:
@@ -48,6 +51,7 @@ class Fleet:
     ) -> None:
         self.home = home
         self.seed = seed
+        self.due_at_once = 10_000 if flood else 2_000
         self.lease_ms = lease_ms
         self.history_path = home / "history.jsonl"
         self.record = Record(self.history_path)
@@ -106,19 +110,36 @@ class Fleet:
         client = redis.Redis.from_url(self.url, socket_timeout=2.0, socket_connect_timeout=1.0)
         return Store(client, Keys(PREFIX), lease_ms=self.lease_ms, transitions_max=10_000_000)
 
+    def new_id(self) -> str:
+        """The next job id of this seed."""
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+
     def send(self, family: str, seconds: float, key: str) -> str:
         """One more job, past every proxy, without waiting for it to be sent; answers its id."""
-        job = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
-        self._senders.submit(self._send, job, family, seconds, key)
+        job = self.new_id()
+        self._senders.submit(self._send, [job], family, seconds, key)
         return job
 
-    def _send(self, job: str, family: str, seconds: float, key: str) -> None:
-        self.record.note("asked", job=job, family=family, by="fleet")
+    def schedule(self, count: int, delay_s: float) -> None:
+        """So many small jobs that are due at the same moment, past every proxy, without waiting."""
+        jobs, due_at = [self.new_id() for _ in range(count)], datetime.now(UTC) + timedelta(seconds=delay_s)
+        for start in range(0, count, _BATCH):
+            self._senders.submit(self._send, jobs[start : start + _BATCH], "plain", 0.0, "a", eta=due_at)
+
+    def _send(self, jobs: list[str], family: str, seconds: float, key: str, **options: Any) -> None:
+        outcome = {"kind": "accepted"}
+        for job in jobs:
+            self.record.note("asked", job=job, family=family, by="fleet")
         try:
-            self._sender.send_task(family, (seconds, key), task_id=job, retry=False)
-            self.record.note("accepted", job=job)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
-            self.record.note("failed", job=job, error=f"{type(error).__name__}: {error}"[:200])
+            with self._sender.producer_or_acquire() as producer, producer.batch(max_size=_BATCH):
+                for job in jobs:
+                    self._sender.send_task(
+                        family, (seconds, key), task_id=job, retry=False, producer=producer, **options
+                    )
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer of all
+            outcome = {"kind": "failed", "error": f"{type(error).__name__}: {error}"[:200]}
+        for job in jobs:
+            self.record.note(**outcome, job=job)
 
     @property
     def processes(self) -> list[Process]:
@@ -238,6 +259,12 @@ class Fleet:
         """Send Redis a signal that does not end it."""
         assert self._redis is not None
         self._redis.send_signal(number)
+
+    def configure_redis(self, name: str, value: str) -> None:
+        """Set a parameter of Redis, however long it is away."""
+        client = redis.Redis(port=self._port, socket_timeout=2.0, retry=Retry(ConstantBackoff(0.2), 100))
+        with contextlib.closing(client):
+            client.config_set(name, value)
 
     def flush_scripts(self) -> None:
         """Let Redis forget all scripts, if it is there."""

@@ -12,6 +12,7 @@ Lines by kind (times in seconds of the monotonic clock, but for `move`):
     control  verb, gate, value, asked_at, acked_at (null: it raised), changed (it did something)
     fault    name, target, until, workers, pids, kills, outlasts_lease, everywhere
     move     one entry of the transitions stream, its `at` in epoch milliseconds
+    broken   invariant, code, subject, detail: what a fault itself saw that must not be
     rest     quiet, by_state, left {key: members}, violations [of the audit]: what Redis holds at the end
 """
 
@@ -123,6 +124,7 @@ class History:
         self.faults = sorted((_fault(line) for line in of["fault"]), key=lambda fault: fault.at)
         self.rests = of["rest"]
         self.moves = of["move"]
+        self.broken = of["broken"]
         self._runs = of["start"] + of["end"]
 
     @classmethod

@@ -7,7 +7,7 @@ QUEUE = "chaos"
 LIMITS = {"limit:handler/limited": 2, "limit:key/keyed": 1}
 RATES = {"rated": (20, 1.0, 3)}
 #: Families whose jobs belong in the dead letter.
-FAILS = ("failing",)
+FAILS = ("failing", "poison", "undecodable", "no.such.task", "unreadable")
 PAUSABLE = ("pausable", "plain")
 KEYS = ("a", "b", "c")
 

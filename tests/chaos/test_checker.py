@@ -253,6 +253,31 @@ def test_what_the_audit_finds_is_a_fault(story: Story):
     assert ["I7 COUNT_OFF x"] == codes(story)
 
 
+def test_what_can_only_fail_and_is_not_in_the_dead_letter_is_a_fault(story: Story):
+    story.accept("bad", 1.0).claim("bad", 1.1).start("bad#1000#1", 1.1).end("bad#1000#1", 1.2)
+    story.move(1.2, "complete", "bad", "executing", "completed", attempt="1", family="failing")
+    assert ["I1 NOT_BURIED bad"] == codes(story)
+
+
+def test_what_can_only_fail_and_is_in_the_dead_letter_is_none(story: Story):
+    story.accept("bad", 1.0).claim("bad", 1.1).start("bad#1000#1", 1.1).end("bad#1000#1", 1.2)
+    story.move(1.2, "discard", "bad", "executing", "discarded", attempt="1", family="failing")
+    assert [] == codes(story)
+
+
+@pytest.mark.parametrize(("started_at", "expected"), [(4.9, ["I9 STARTED_EARLY late"]), (5.0, []), (7.0, [])])
+def test_a_start_before_its_time_is_a_fault(story: Story, started_at: float, expected: list[str]):
+    story.line("accepted", 1.0, job="late").move(1.0, "admit", "late", None, "scheduled", due_at="5000")
+    story.claim("late", started_at).start("late#1000#1", started_at).end("late#1000#1", started_at + 0.1)
+    story.settle("complete", "late", started_at + 0.1, "completed")
+    assert expected == codes(story)
+
+
+def test_what_a_fault_itself_saw_is_told(story: Story):
+    story.line("broken", 1.0, invariant="I1", code="EVICTION_ACCEPTED", subject="redis", detail="it started")
+    assert ["I1 EVICTION_ACCEPTED redis"] == codes(story)
+
+
 def test_an_act_that_is_not_in_the_stream_is_a_fault(story: Story):
     act = {"verb": "pause", "gate": "pause:family/x", "value": None, "changed": True}
     story.line("control", 1.0, asked_at=1.0, acked_at=1.1, **act)

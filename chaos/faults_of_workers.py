@@ -1,0 +1,116 @@
+"""Faults of workers and beats: killed, frozen, stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from typing import Any
+
+from chaos.fault import Course, a_busy_worker, a_future_zombie, a_worker, fault, noted
+from chaos.fleet import Fleet
+from chaos.process import Process
+
+
+def _kill(fleet: Fleet, name: str, *, group: bool) -> Course:
+    worker = yield from a_busy_worker(fleet, 4, 1.0)
+    with noted(fleet, name, worker, kills=True):
+        worker.send(signal.SIGKILL, group=group)
+    return worker.name
+
+
+@fault
+def kill_worker(fleet: Fleet) -> Course:
+    """SIGKILL of a worker's parent alone: its children go on for a while."""
+    return _kill(fleet, "kill-worker", group=False)
+
+
+@fault
+def kill_worker_tree(fleet: Fleet) -> Course:
+    """SIGKILL of a worker and its children at once."""
+    return _kill(fleet, "kill-worker-tree", group=True)
+
+
+@fault
+def kill_child(fleet: Fleet) -> Course:
+    """SIGKILL of one process of the prefork pool, as an out-of-memory killer does it."""
+    yield from a_busy_worker(fleet, 4, 1.0)
+    prefork = fleet.workers[0]
+    while not (prefork.is_ready() and (children := prefork.children())):
+        yield 0.1
+    victim = fleet.random.choice(children)
+    with noted(fleet, "kill-child", pids=[victim], kills=True), suppress(ProcessLookupError):
+        os.kill(victim, signal.SIGKILL)
+    return f"{prefork.name} pid {victim}"
+
+
+@fault
+def kill_after_effect(fleet: Fleet) -> Course:
+    """A task kills its process once its effect is there and before anybody has heard of it."""
+    job = fleet.send("last_words", 0.02, "a")
+    yield 1.0
+    return job
+
+
+@fault
+def freeze_worker(fleet: Fleet) -> Course:
+    """SIGSTOP for longer than a lease, then SIGCONT: the zombie's finishes must count for nothing."""
+    worker = yield from a_future_zombie(fleet)
+    return (yield from _freeze(fleet, "freeze-worker", worker, 1.1, outlasts_lease=True))
+
+
+@fault
+def freeze_worker_briefly(fleet: Fleet) -> Course:
+    """SIGSTOP for a third of a lease: nothing of it may be lost or start again."""
+    worker = yield from a_worker(fleet)
+    return (yield from _freeze(fleet, "freeze-worker-briefly", worker, 0.33))
+
+
+def _freeze(fleet: Fleet, name: str, worker: Process, leases: float, **fields: Any) -> Course:
+    group = worker.pid
+    with noted(fleet, name, worker, **fields):
+        worker.send(signal.SIGSTOP, group=True)
+        yield fleet.lease_ms / 1000 * leases
+        with suppress(ProcessLookupError):  # it may be another life's turn by now
+            os.killpg(group, signal.SIGCONT)
+    return worker.name
+
+
+@fault
+def stop_worker(fleet: Fleet) -> Course:
+    """SIGTERM with running and reserved work, as in a deploy: no start may be wasted."""
+    worker = yield from a_busy_worker(fleet, 4, 1.0)
+    name, deadline = worker.name, time.monotonic() + 20
+    with noted(fleet, "stop-worker", worker):
+        worker.send(signal.SIGTERM)
+        while worker.name == name and worker.is_running() and time.monotonic() < deadline:
+            yield 0.1
+    if worker.name == name and worker.is_running():
+        with noted(fleet, "stop-worker-killed", worker, kills=True):
+            worker.send(signal.SIGKILL, group=True)
+        return f"{name}, which had to be killed"
+    return name
+
+
+@fault
+def stop_then_kill_worker(fleet: Fleet) -> Course:
+    """SIGTERM and, a moment later, SIGKILL."""
+    worker = yield from a_busy_worker(fleet, 4, 1.0)
+    name = worker.name
+    with noted(fleet, "stop-then-kill-worker", worker, kills=True):
+        worker.send(signal.SIGTERM)
+        yield 0.3
+        if worker.name == name:
+            worker.send(signal.SIGKILL, group=True)
+    return name
+
+
+@fault
+def kill_beat(fleet: Fleet) -> Course:
+    """SIGKILL of one of two beats."""
+    yield 0.0
+    beat = fleet.random.choice(fleet.beats)
+    with noted(fleet, "kill-beat", beat, kills=True):
+        beat.send(signal.SIGKILL)
+    return beat.name
