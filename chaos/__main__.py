@@ -49,7 +49,8 @@ def _judge(plan: Plan, keep: Path) -> Verdict:
     home.mkdir(parents=True, exist_ok=True)
     for old in home.iterdir():
         old.unlink()
-    print(f"seed {plan.seed}: {len(plan.faults)} faults alone, then mixed for {plan.mixed_s:.0f} s")
+    alone = len(plan.faults) * plan.repeat
+    print(f"seed {plan.seed}: {alone} faults alone, then mixed for {plan.mixed_s:.0f} s")
     verdict = Round(plan, home, _say).run()
     for violation in verdict.violations[:_MOST_VIOLATIONS]:
         _say(f"{violation.invariant} {violation.code} {violation.subject}: {violation.detail}")
@@ -76,6 +77,7 @@ def _plan(options: argparse.Namespace, seed: int, left_s: float) -> Plan:
     return Plan(
         seed,
         faults=options.faults or tuple(FAULTS),
+        repeat=options.repeat,
         mixed_s=max(0.0, mixed_s),
         rate=options.rate,
         lease_ms=options.lease_ms,
@@ -88,6 +90,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=_names, help=f"only these, by comma: {', '.join(FAULTS)}")
+    parser.add_argument("--repeat", type=int, default=1, help="each fault alone so many times")
     parser.add_argument("--mixed", type=float, default=20.0, help="seconds of several faults at once")
     parser.add_argument("--minutes", type=float, default=0.0, help="rounds with seeds in turn for so long")
     parser.add_argument("--rate", type=float, default=60.0, help="jobs a second")

@@ -34,6 +34,7 @@ def check(history: History) -> list[Violation]:
         ticks_go_on,
         finishes_count_once,
         starts_are_accounted_for,
+        leases_hold,
         nothing_starts_early,
         limits_hold,
         rates_hold,
@@ -121,6 +122,16 @@ def starts_are_accounted_for(history: History) -> Iterator[Violation]:
         if starts > 1 + deaths + retries:
             detail = f"{starts} starts with {deaths} injected death(s) and {retries} retries"
             yield Violation("I2", "STARTED_TOO_OFTEN", job, detail)
+
+
+def leases_hold(history: History) -> Iterator[Violation]:
+    """I2: a lease is lost only by a fault that may cost one; a busy machine is none."""
+    for attempt in history.attempts.values():
+        if attempt.settled_by == "expire" and not any(fault.interrupts(attempt) for fault in history.faults):
+            detail = (
+                f"{attempt.tag} of {attempt.worker or 'a worker'} was taken back, and nobody had harmed it"
+            )
+            yield Violation("I2", "EXPIRED_FALSELY", attempt.job, detail)
 
 
 def nothing_starts_early(history: History) -> Iterator[Violation]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from chaos.fault import Course, a_busy_worker, a_future_zombie, a_worker, fault, noted
 from chaos.fleet import Fleet
 from chaos.process import Process
+from joelclaw_tasks.fleet.tether import tether
 
 
 def _kill(fleet: Fleet, name: str, *, group: bool) -> Course:
@@ -114,3 +117,21 @@ def kill_beat(fleet: Fleet) -> Course:
     with noted(fleet, "kill-beat", beat, kills=True):
         beat.send(signal.SIGKILL)
     return beat.name
+
+
+@fault
+def burn_cpu(fleet: Fleet) -> Course:
+    """Twice as many busy processes as there are CPUs, for two leases: nobody may be taken for dead."""
+    command = [sys.executable, "-c", "while True: pass"]
+    with noted(fleet, "burn-cpu"):
+        burners = [
+            subprocess.Popen(command, preexec_fn=tether())  # noqa: PLW1509  # it calls the kernel only
+            for _ in range(2 * (os.cpu_count() or 1))
+        ]
+        try:
+            yield fleet.lease_ms / 1000 * 2
+        finally:
+            for burner in burners:
+                burner.kill()
+                burner.wait()
+    return f"{len(burners)} processes"

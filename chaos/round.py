@@ -18,10 +18,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a round does: each of `faults` alone, in an order by the seed, and then several at once."""
+    """What a round does: each of `faults` alone and `repeat` times, in an order by the seed, then several."""
 
     seed: int
     faults: Sequence[str] = tuple(FAULTS)
+    repeat: int = 1
     mixed_s: float = 20.0
     gap_s: float = 1.5
     rate: float = 60.0
@@ -69,7 +70,7 @@ class Round:
         return Verdict.of(History.read(fleet.history_path))
 
     def _alone(self) -> None:
-        names = list(self._plan.faults)
+        names = list(self._plan.faults) * self._plan.repeat
         self._fleet.random.shuffle(names)
         for name in names:
             self._begin(name)

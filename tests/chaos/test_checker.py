@@ -114,7 +114,7 @@ def test_a_job_that_starts_again_for_no_reason_is_a_fault(story: Story):
     story.accept("a", 1.0).claim("a", 1.0).start("a#1000#1", 1.0).settle("expire", "a", 4.5, "available")
     story.claim("a", 5.0, attempt=2).start("a#1000#2", 5.0).end("a#1000#2", 7.0)
     story.settle("complete", "a", 7.0, "completed", attempt=2)
-    assert ["I2 STARTED_TOO_OFTEN a"] == codes(story)
+    assert ["I2 STARTED_TOO_OFTEN a", "I2 EXPIRED_FALSELY a"] == codes(story)
 
 
 @pytest.mark.parametrize("hit", [{"workers": ["w1"]}, {"pids": [1]}])
@@ -132,7 +132,7 @@ def test_a_death_elsewhere_allows_nothing(story: Story):
     story.accept("a", 1.0).claim("a", 1.0).start("a#1000#1", 1.0).settle("expire", "a", 2.5, "available")
     story.claim("a", 2.6, attempt=2).start("a#1000#2", 2.7).end("a#1000#2", 3.0)
     story.settle("complete", "a", 3.0, "completed", attempt=2)
-    assert ["I2 STARTED_TOO_OFTEN a"] == codes(story)
+    assert ["I2 STARTED_TOO_OFTEN a", "I2 EXPIRED_FALSELY a"] == codes(story)
 
 
 def test_a_retry_is_one_more_start(story: Story):
@@ -251,6 +251,15 @@ def test_what_the_audit_finds_is_a_fault(story: Story):
     found = {"invariant": "I7", "code": "COUNT_OFF", "subject": "x", "detail": "one too many"}
     story.rest(violations=[found])
     assert ["I7 COUNT_OFF x"] == codes(story)
+
+
+def test_a_lease_that_is_lost_without_a_fault_is_a_fault(story: Story):
+    story.accept("a", 1.0).claim("a", 1.1).settle("expire", "a", 2.0, "available")
+    story.claim("a", 2.1, attempt=2).start("a#1000#2", 2.1, worker="w2", pid=2).end("a#1000#2", 2.2)
+    story.settle("complete", "a", 2.2, "completed", attempt=2)
+    assert ["I2 EXPIRED_FALSELY a"] == codes(story)
+    story.fault("blackhole", 0.9, 2.0, everywhere=True, outlasts_lease=True)
+    assert [] == codes(story)
 
 
 def test_what_can_only_fail_and_is_not_in_the_dead_letter_is_a_fault(story: Story):
