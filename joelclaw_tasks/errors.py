@@ -27,6 +27,7 @@ JoelclawError
 │   ├── CoreReadOnly       Redis answers, but writes nothing: memory or disk are full
 │   └── SpoolFailed        neither Redis nor the spool took it
 ├── UnsafeRedis            Redis answers, but its policy may lose work
+├── NewerFormat            a newer version wrote what this one cannot read
 ├── UnknownHandler         no registry entry has a handler of that name
 ├── UnknownJob             no job has that id
 ├── NothingMeasured        a forecast has no run times to draw from
@@ -257,6 +258,13 @@ class UnsafeRedis(JoelclawError):
 
     code = "REDIS_UNSAFE"
     fix = "Set `maxmemory-policy noeviction` on the Redis server."
+
+
+class NewerFormat(JoelclawError):
+    """A newer version of joelclaw_tasks has written what this one cannot read."""
+
+    code = "FORMAT_NEWER"
+    fix = "Run the newer version here too, or drain its queues before you go back to this one."
 
 
 class UnknownHandler(JoelclawError):

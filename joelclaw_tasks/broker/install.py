@@ -19,8 +19,9 @@ from joelclaw_tasks.broker.declared import OPTION, declared_specs, prepare
 from joelclaw_tasks.broker.producing import produce_for
 from joelclaw_tasks.broker.router import DeclaredRouter, PriorityRouter
 from joelclaw_tasks.broker.tracer import TracerSlot
+from joelclaw_tasks.core.format import enter_format
 from joelclaw_tasks.core.promises import read_promises
-from joelclaw_tasks.errors import InvalidControls, SettingsError, UnsafeRedis
+from joelclaw_tasks.errors import InvalidControls, NewerFormat, SettingsError, UnsafeRedis
 
 #: What the leases rest on: setting -> (value, why).
 REQUIRED: dict[str, tuple[Any, str]] = {
@@ -202,12 +203,14 @@ class BeforeConsuming(StartStopStep):
 
 
 def require_safe_server(consumer: Any) -> None:
-    """Raises SystemExit when the broker may evict accepted work, or is too old."""
+    """Raises SystemExit when the broker may evict accepted work, is too old, or holds what is too new."""
+    # Not the channel's own client: its one connection may be waiting for work already.
+    store = consumer.connection.default_channel.store
     try:
-        # Not the channel's own client: its one connection may be waiting for work already.
-        promises = read_promises(consumer.connection.default_channel.store.client)
+        store.ask(lambda: enter_format(store.client, store.keys))
+        promises = read_promises(store.client)
         promises.require_safe(consumer.connection.as_uri())
-    except UnsafeRedis as error:
+    except (NewerFormat, UnsafeRedis) as error:
         raise SystemExit(f"joelclaw_tasks: {error}\n{error.fix}") from None
     except redis.exceptions.NoPermissionError as error:
         logger.warning("whether this Redis may evict accepted work cannot be asked: %s", error)

@@ -32,6 +32,7 @@ from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of,
 from joelclaw_tasks.broker.poller import Poller
 from joelclaw_tasks.broker.qos import QoS
 from joelclaw_tasks.broker.resending import admit_once
+from joelclaw_tasks.core.format import FORMAT_PROPERTY, require_known
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.reply import Claim, Claimed
@@ -526,6 +527,7 @@ def _message_of(job: Claimed) -> dict[str, Any]:
     if "id" in headers:
         headers["id"] = job.tag.rsplit("#", 2)[0]  # a debounced call runs as the job that it became part of
     properties = message["properties"]
+    require_known(properties.get(FORMAT_PROPERTY, 1), "the message")
     properties["delivery_tag"] = job.tag
     headers[TAG_HEADER] = job.tag
     headers["eta"] = None  # it waited in Redis

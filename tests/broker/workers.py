@@ -41,13 +41,14 @@ class Worker:
         effects_url: str | None = None,
         gossip: bool = False,
         queues: str = "stranger",
+        package: Path = ROOT,
         **settings,
     ) -> None:
         self.pool = pool
         self.log_path = Path(tempfile.mkstemp(prefix=f"worker-{pool}-", suffix=".log")[1])
         environment = {
             **os.environ,
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}",
+            "PYTHONPATH": f"{package}{os.pathsep}{HERE}",
             "PYTHONUNBUFFERED": "1",
             "STRANGER_BROKER": url,
             "STRANGER_EFFECTS": effects_url or url,
