@@ -65,6 +65,11 @@ def plain(self: Task, seconds: float, key: str) -> None:  # noqa: ARG001
     _run(self, seconds)
 
 
+@app.task(name="small", bind=True)
+def small(self: Task, seconds: float, key: str) -> None:  # noqa: ARG001
+    _run(self, seconds)
+
+
 @app.task(name="pausable", bind=True)
 def pausable(self: Task, seconds: float, key: str) -> None:  # noqa: ARG001
     _run(self, seconds)

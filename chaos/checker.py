@@ -127,10 +127,10 @@ def starts_are_accounted_for(history: History) -> Iterator[Violation]:
 def leases_hold(history: History) -> Iterator[Violation]:
     """I2: a lease is lost only by a fault that may cost one; a busy machine is none."""
     for attempt in history.attempts.values():
-        if attempt.settled_by == "expire" and not any(fault.interrupts(attempt) for fault in history.faults):
-            detail = (
-                f"{attempt.tag} of {attempt.worker or 'a worker'} was taken back, and nobody had harmed it"
-            )
+        if attempt.settled_by != "expire" or not attempt.worker:
+            continue
+        if not any(fault.interrupts(attempt) for fault in history.faults):
+            detail = f"{attempt.tag} of {attempt.worker} was taken back for no reason"
             yield Violation("I2", "EXPIRED_FALSELY", attempt.job, detail)
 
 

@@ -54,10 +54,10 @@ class Flood:
                     return
                 asked = True
                 for job in jobs:
-                    self._record.note("asked", job=job, family="plain", by=os.environ["CHAOS_WORKER"])
+                    self._record.note("asked", job=job, family="small", by=os.environ["CHAOS_WORKER"])
                 with producer.batch(max_size=_BATCH):
                     for job in jobs:
-                        app.tasks["plain"].apply_async((0.0, "a"), task_id=job, producer=producer)
+                        app.tasks["small"].apply_async((0.0, "a"), task_id=job, producer=producer)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer of all
             outcome = {"kind": "failed", "error": f"{type(error).__name__}: {error}"[:200]}
         if asked:

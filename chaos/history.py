@@ -29,11 +29,14 @@ from pathlib import Path
 from typing import Any
 
 Line = dict[str, Any]
+_LAST_WILL_S = 0.5
 
 
 @dataclass(slots=True)
 class Attempt:
     """One delivery of a job, from its claim to the end of its lease. None: it did not happen, or not yet.
+
+    `worker` is empty when nobody knows: it did not start, and nothing else of its `holder` did.
 
     `started_at` and `ended_at` are the task's own; `claimed_at` and `settled_at` come from the stream, as
     does `settled_by`: the verb that ended the lease.
@@ -45,6 +48,7 @@ class Attempt:
     gates: tuple[str, ...] = ()
     worker: str = ""
     pid: int = 0
+    holder: str = ""
     claimed_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
@@ -80,14 +84,18 @@ class Fault:
 
     def hits(self, attempt: Attempt) -> bool:
         """Whether it hit the process that an attempt ran in."""
-        return self.everywhere or attempt.worker in self.workers or attempt.pid in self.pids
+        if self.everywhere or attempt.worker in self.workers or attempt.pid in self.pids:
+            return True
+        return attempt.holder.partition("-")[0] in {str(pid) for pid in self.pids}  # died before it started
 
     def interrupts(self, attempt: Attempt) -> bool:
         """Whether it may have cost an attempt its lease."""
         if not (self.kills or self.outlasts_lease) or not self.hits(attempt):
             return False
         began_at = _first(attempt.claimed_at, attempt.started_at, default=math.inf)
-        return began_at <= self.until and _first(attempt.settled_at, default=math.inf) >= self.at
+        # What the dead asked of Redis just before may be done a moment later.
+        until = self.until + (_LAST_WILL_S if self.kills else 0.0)
+        return began_at <= until and _first(attempt.settled_at, default=math.inf) >= self.at
 
 
 @dataclass(slots=True)
@@ -161,7 +169,7 @@ class History:
                     tag = f"{life}#{move['attempt']}"
                     attempt = attempts.setdefault(tag, Attempt(tag, job, move.get("family", "")))
                     if move["verb"] == "claim":
-                        attempt.claimed_at = self.monotonic(move)
+                        attempt.claimed_at, attempt.holder = self.monotonic(move), move.get("holder", "")
                     elif move["from"] == "executing" != move["to"]:
                         attempt.settled_at, attempt.settled_by = self.monotonic(move), move["verb"]
         for line in self._runs:
@@ -171,6 +179,10 @@ class History:
             elif attempt.started_at is None or line["at"] < attempt.started_at:
                 attempt.started_at, attempt.family = line["at"], line["family"]
                 attempt.gates, attempt.worker, attempt.pid = tuple(line["gates"]), line["worker"], line["pid"]
+        # What was claimed and never started was in the hands of a worker that started something else.
+        workers = {each.holder: each.worker for each in attempts.values() if each.holder and each.worker}
+        for attempt in attempts.values():
+            attempt.worker = attempt.worker or workers.get(attempt.holder, "")
         return attempts
 
     @cached_property

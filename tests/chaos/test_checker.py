@@ -254,11 +254,20 @@ def test_what_the_audit_finds_is_a_fault(story: Story):
 
 
 def test_a_lease_that_is_lost_without_a_fault_is_a_fault(story: Story):
-    story.accept("a", 1.0).claim("a", 1.1).settle("expire", "a", 2.0, "available")
+    story.accept("b", 0.5).claim("b", 0.5, holder="h1").start("b#500#1", 0.5).end("b#500#1", 0.6)
+    story.settle("complete", "b", 0.6, "completed")
+    story.accept("a", 1.0).claim("a", 1.1, holder="h1").settle("expire", "a", 2.0, "available")
     story.claim("a", 2.1, attempt=2).start("a#1000#2", 2.1, worker="w2", pid=2).end("a#1000#2", 2.2)
     story.settle("complete", "a", 2.2, "completed", attempt=2)
     assert ["I2 EXPIRED_FALSELY a"] == codes(story)
-    story.fault("blackhole", 0.9, 2.0, everywhere=True, outlasts_lease=True)
+    story.fault("blackhole", 0.9, 2.0, workers=["w1"], outlasts_lease=True)
+    assert [] == codes(story)
+
+
+def test_a_lease_of_a_worker_that_never_started_anything_is_not_judged(story: Story):
+    story.accept("a", 1.0).claim("a", 1.1, holder="h1").settle("expire", "a", 2.0, "available")
+    story.claim("a", 2.1, attempt=2).start("a#1000#2", 2.1, worker="w2", pid=2).end("a#1000#2", 2.2)
+    story.settle("complete", "a", 2.2, "completed", attempt=2)
     assert [] == codes(story)
 
 
