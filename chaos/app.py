@@ -1,7 +1,7 @@
 """The app of the fleet under test: tasks that write down their own starts and ends, past everything.
 
 Its environment: CHAOS_BROKER (a Redis URL), CHAOS_HISTORY (the file), CHAOS_WORKER (who we are),
-CHAOS_LEASE_MS and, for a build that is broken on purpose, CHAOS_BUILD.
+CHAOS_LEASE_MS; for a build that is broken on purpose, CHAOS_BUILD; and CHAOS_SIDE=stock for plain Celery.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import uuid
 from functools import cache
 from pathlib import Path
 
@@ -25,13 +26,24 @@ import joelclaw_tasks
 
 
 def make_app() -> Celery:
-    """The app, on the admission layer."""
+    """The app, on the admission layer or, for comparison, on Celery's own transport with late acks."""
     app = Celery("chaos", broker=os.environ["CHAOS_BROKER"], set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE,
         task_ignore_result=True,
         broker_connection_retry_on_startup=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+    )
+    if os.environ.get("CHAOS_SIDE") == "stock":
+        app.conf.update(
+            task_acks_late=True,
+            task_reject_on_worker_lost=True,
+            worker_prefetch_multiplier=1,
+            broker_connection_max_retries=None,
+            broker_transport_options=STOCK_OPTIONS,
+        )
+        return app
+    app.conf.update(
         broker_transport_options={
             "socket_timeout": 6,
             "socket_connect_timeout": 3,
@@ -43,6 +55,11 @@ def make_app() -> Celery:
     return joelclaw_tasks.install(app)
 
 
+#: Redelivery within the run, as often and as soon as Celery can; the default is an hour.
+STOCK_OPTIONS = {"visibility_timeout": 10, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
+if os.environ.get("CHAOS_STOCK_DEFAULTS"):
+    STOCK_OPTIONS = {}
+
 app = make_app()
 
 
@@ -52,7 +69,7 @@ def _record() -> Record:
 
 
 def _run(task: Task, seconds: float, *gates: str) -> None:
-    tag = task.request.jc_tag
+    tag = getattr(task.request, "jc_tag", None) or f"{task.request.id}#0#{uuid.uuid4().hex}"
     _record().note(
         "start", tag=tag, family=task.name, gates=gates, worker=os.environ["CHAOS_WORKER"], pid=os.getpid()
     )
