@@ -46,6 +46,8 @@ _BATCH = 100
 class Fleet:
     """Start it, harm it, call `mend` now and then, and let it come to rest."""
 
+    side = "ours"
+
     def __init__(
         self, home: Path, *, seed: int, rate: float, lease_ms: int, flood: float = 0.0, build: str = ""
     ) -> None:
@@ -57,13 +59,15 @@ class Fleet:
         self.record = Record(self.history_path)
         self.random = random.Random(seed)
         self._build = build
-        self._port = free_port()
+        self.port = free_port()
         self._redis: subprocess.Popen[bytes] | None = None
         self._broken_at: dict[str, float] = {}
         self.start_redis()
-        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.url = f"redis://127.0.0.1:{self.port}/0"
         self.store = self.make_store()
-        self._sender = joelclaw_tasks.install(Celery("chaos", broker=self.url, set_as_current=False))
+        self._sender = Celery("chaos", broker=self.url, set_as_current=False)
+        if self.side == "ours":
+            joelclaw_tasks.install(self._sender)
         self._sender.conf.task_default_queue = QUEUE
         self._sender.conf.broker_transport_options = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
         self._senders = ThreadPoolExecutor(4)  # Redis may be away
@@ -72,7 +76,7 @@ class Fleet:
         self.beats = [
             self._process(f"beat{n}", "-m", "celery", "-A", "chaos.app", "beat", "-l", "INFO", "--pidfile=",
                           "-S", "joelclaw_tasks.broker.beat:Scheduler")
-            for n in (1, 2)
+            for n in ((1, 2) if self.side == "ours" else ())
         ]  # fmt: skip
         self.producers = [
             self._process(
@@ -90,12 +94,13 @@ class Fleet:
     # -- its parts ----------------------------------------------------------------------------
 
     def _process(self, role: str, *command: str) -> Process:
-        self.proxies[role] = FaultProxy(self._port)
+        self.proxies[role] = FaultProxy(self.port)
         env = {
             "CHAOS_BROKER": f"redis://127.0.0.1:{self.proxies[role].port}/0",
             "CHAOS_HISTORY": str(self.history_path),
             "CHAOS_LEASE_MS": str(self.lease_ms),
             "CHAOS_BUILD": self._build,
+            "CHAOS_SIDE": self.side,
         }
         return Process(role, command, env, self.home)
 
@@ -185,12 +190,16 @@ class Fleet:
                 raise RuntimeError(f"not ready again after {timeout_s:.0f} s: {absent}")
             self.wait(0.1)
 
-    def rest(self, timeout_s: float = 30.0) -> bool:
-        """Stop the traffic, wait until all is done, record what Redis holds then. Whether it got there."""
+    def stop_traffic(self) -> None:
+        """End whoever sends."""
         for process in (*self.producers, *self.beats):
             process.end()
             process.lives = 0  # not to be mended
         self._senders.shutdown()
+
+    def rest(self, timeout_s: float = 30.0) -> bool:
+        """Stop the traffic, wait until all is done, record what Redis holds then. Whether it got there."""
+        self.stop_traffic()
         least, deadline = float("inf"), 0.0
         while (waiting := self._unfinished()) is None or waiting:
             left = float("inf") if waiting is None else sum(waiting.values())
@@ -247,7 +256,7 @@ class Fleet:
 
     def start_redis(self) -> None:
         """Start Redis on what it has kept."""
-        self._redis = start_redis(self.home, self._port, *REDIS_FLAGS)
+        self._redis = start_redis(self.home, self.port, *REDIS_FLAGS)
 
     def end_redis(self, number: signal.Signals) -> None:
         """End Redis with a signal, and wait for its end."""
@@ -262,12 +271,14 @@ class Fleet:
 
     def configure_redis(self, name: str, value: str) -> None:
         """Set a parameter of Redis, however long it is away."""
-        client = redis.Redis(port=self._port, socket_timeout=2.0, retry=Retry(ConstantBackoff(0.2), 100))
-        with contextlib.closing(client):
-            client.config_set(name, value)
+        # A Redis that still loads says so in a way of its own.
+        away = (redis.ConnectionError, redis.TimeoutError, redis.ResponseError)
+        retry = Retry(ConstantBackoff(0.2), 300, supported_errors=away)
+        with contextlib.closing(redis.Redis(port=self.port, socket_timeout=2.0)) as client:
+            retry.call_with_retry(lambda: client.config_set(name, value), lambda _: None)
 
     def flush_scripts(self) -> None:
         """Let Redis forget all scripts, if it is there."""
-        client = redis.Redis(port=self._port, socket_timeout=0.5, retry=Retry(NoBackoff(), 0))
+        client = redis.Redis(port=self.port, socket_timeout=0.5, retry=Retry(NoBackoff(), 0))
         with contextlib.closing(client), contextlib.suppress(redis.RedisError):
             client.script_flush()

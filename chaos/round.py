@@ -42,11 +42,11 @@ class _Running:
 class Round:
     """Run it once; everything it starts ends with it."""
 
-    def __init__(self, plan: Plan, home: Path, say: Say) -> None:
+    def __init__(self, plan: Plan, home: Path, say: Say, kind: type[Fleet] = Fleet) -> None:
         self._plan = plan
         self._say = say
         self._began_at = time.monotonic()
-        self._fleet = Fleet(
+        self._fleet = kind(
             home, seed=plan.seed, rate=plan.rate, lease_ms=plan.lease_ms, flood=plan.flood, build=plan.build
         )  # fmt: skip
         self._running: list[_Running] = []
@@ -56,13 +56,15 @@ class Round:
         fleet, plan = self._fleet, self._plan
         try:
             fleet.start()
-            controls = Controls(fleet.make_store(), fleet.record, plan.seed)
-            controls.start()
+            controls = Controls(fleet.make_store(), fleet.record, plan.seed) if fleet.side == "ours" else None
+            if controls is not None:
+                controls.start()
             self._say(f"fleet ready after {time.monotonic() - self._began_at:.1f} s")
             fleet.wait(2.0)
             self._alone()
             self._mixed()
-            controls.stop()
+            if controls is not None:
+                controls.stop()
             if not fleet.rest():
                 self._say("work was left when the wait for its end was over")
         finally:
