@@ -1,9 +1,9 @@
 """Stock Celery under the same producers, tasks and faults: `python -m chaos.stock --seed 1 --mixed 60`.
 
 Late acks, reject on worker lost, a prefetch of one, and redelivery as soon as Celery can (a visibility
-timeout of 10 s; the default is an hour). It has no limits, rates, pauses or dead letter to check, so only what
-became of the jobs is counted: lost (nowhere at all), stranded (in Redis, and nothing moves), run twice, started
-too often. The last line is JSON. It is no test: it says what one would have without the admission layer.
+timeout of 10 s; the default is an hour). It has no limits, rates, pauses or dead letter to check, so only
+what became of the jobs is counted: lost (nowhere at all), stranded (in Redis, and nothing moves), run twice,
+started too often. The last line is JSON. It is no test: it says what one would have without us.
 """
 
 from __future__ import annotations
