@@ -7,10 +7,13 @@ list: that would be its own transport, past every gate.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from ssl import CERT_REQUIRED
 from typing import Any
 
 import kombu
+import redis
+from kombu import connection as stock
 
 TRANSPORT = "joelclaw_tasks.broker.transport:Transport"
 SENTINEL_TRANSPORT = "joelclaw_tasks.broker.sentinel:SentinelTransport"
@@ -34,4 +37,37 @@ class Connection(kombu.Connection):
         for name, seconds in zip(names, (0.3, 0.4, 3.0), strict=True):
             options.setdefault(name, seconds * spread)
         options.update(zip(names, intervals, strict=False))  # kombu's own retries give them by position
+        if max_retries is not None:
+            errback = _once_silent(errback)
         return super()._ensure_connection(errback, max_retries, **options)
+
+    def Pool(self, limit: int | None = None, **options: Any) -> ConnectionPool:  # noqa: N802  # kombu's name
+        """The connections of producers: of this kind, too."""
+        return ConnectionPool(self, limit, **options)
+
+
+class PooledConnection(Connection, stock.PooledConnection):
+    """One connection of a pool."""
+
+
+class ConnectionPool(stock.ConnectionPool):
+    """kombu's pool, which would make connections of kombu's own kind."""
+
+    def new(self) -> PooledConnection:
+        """One more connection, not yet connected."""
+        return PooledConnection(self, **dict(self.connection._info(resolve=False)))
+
+
+def _once_silent(errback: Any) -> Callable[[Exception, float], None]:
+    """For whoever does not wait for ever: a server that takes connections and is silent is not asked again.
+
+    Each such try costs a whole timeout, and the call that led here has mostly waited for one already.
+    """
+
+    def on_error(error: Exception, interval_s: float) -> None:
+        if isinstance(error, TimeoutError | redis.TimeoutError):
+            raise error
+        if errback is not None:
+            errback(error, interval_s)
+
+    return on_error
