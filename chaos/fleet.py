@@ -53,7 +53,7 @@ class Fleet:
     ) -> None:
         self.home = home
         self.seed = seed
-        self.due_at_once = 10_000 if flood else 2_000
+        self.due_at_once = 5_000 if flood else 2_000
         self.lease_ms = lease_ms
         self.history_path = home / "history.jsonl"
         self.record = Record(self.history_path)
@@ -69,7 +69,11 @@ class Fleet:
         if self.side == "ours":
             joelclaw_tasks.install(self._sender)
         self._sender.conf.task_default_queue = QUEUE
-        self._sender.conf.broker_transport_options = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+        self._sender.conf.broker_transport_options = {
+            "socket_timeout": 0.5,
+            "socket_connect_timeout": 0.5,
+            "transitions_max": 10_000_000,
+        }
         self._senders = ThreadPoolExecutor(4)  # Redis may be away
         self.proxies: dict[str, FaultProxy] = {}
         self.workers = [self._worker(*each) for each in WORKERS]
