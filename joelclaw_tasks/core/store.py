@@ -302,29 +302,39 @@ class Store(Controls):
         return int(self._ask(lambda: self.view.queue_size(queue)))
 
     def cancel_queue(self, queue: str, *, actor: str, reason: str) -> int:
-        """`cancel` every waiting job of a queue; answers how many."""
+        """`cancel` every waiting job of a queue, those in the parking lot included; answers how many."""
         return int(self._ask(lambda: self._cancel_queue(queue, actor, reason)))
 
     def _cancel_queue(self, queue: str, actor: str, reason: str) -> int:
         client: Any = self.client  # redis-py types every reply as str | bytes | None
         purged = client.llen(self.keys.inbox(queue))
         client.ltrim(self.keys.inbox(queue), 0, -1 - purged)  # its oldest, as many as were counted
+        # As jobs move: what leaves the parking lot or its clock meanwhile is found in its lane.
+        shed = [act for act in client.hkeys(self.keys.controls) if act.startswith(b"shed|")]
+        for act in shed:
+            held = client.zrange(self.keys.touched(act.partition(b"|")[2].decode()), 0, -1)
+            purged += self._cancel_of_queue(queue, held, actor, reason)
+        timers = client.zscan_iter(self.keys.timers, "job|*", 1000)
+        waiting = [member.partition(b"|")[2] for member, _ in timers]
+        purged += self._cancel_of_queue(queue, waiting, actor, reason)
         for lane in client.smembers(self.keys.lanes(queue)):
             while ids := client.zrange(self.keys.lane(lane.decode()), 0, 999):
                 cancelled = self._cancel_all(ids, actor, reason)
                 purged += cancelled
                 if not cancelled:
                     break  # hashes deleted by hand: nothing is left to cancel
-        timers = client.zscan_iter(self.keys.timers, "job|*", 1000)
-        waiting = [member.partition(b"|")[2] for member, _ in timers]
-        for start in range(0, len(waiting), 1000):
-            pipe = client.pipeline(transaction=False)
-            for job_id in waiting[start : start + 1000]:
-                pipe.hget(self.keys.job(job_id.decode()), "queue")
-            found = zip(waiting[start : start + 1000], pipe.execute(), strict=True)
-            ids = [job_id for job_id, other in found if other == queue.encode()]
-            purged += self._cancel_all(ids, actor, reason)
         return int(purged)
+
+    def _cancel_of_queue(self, queue: str, jobs: list[bytes], actor: str, reason: str) -> int:
+        cancelled = 0
+        for start in range(0, len(jobs), 1000):
+            pipe: Any = self.client.pipeline(transaction=False)
+            for job_id in jobs[start : start + 1000]:
+                pipe.hget(self.keys.job(job_id.decode()), "queue")
+            found = zip(jobs[start : start + 1000], pipe.execute(), strict=True)
+            ids = [job_id for job_id, other in found if other == queue.encode()]
+            cancelled += self._cancel_all(ids, actor, reason)
+        return cancelled
 
     def _cancel_all(self, ids: list[bytes], actor: str, reason: str) -> int:
         return self.cancel([i.decode() for i in ids], actor=actor, reason=reason).count(Word.CANCELLED)

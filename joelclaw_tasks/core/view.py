@@ -163,6 +163,8 @@ class View:
         shares = [name.removeprefix("share:") for name, _, _ in lines if name.startswith("share:")]
         job["share"] = shares[0] if shares else None
         job["priority"] = PRIORITIES[job["priority"]]
+        if "own_priority" in job:
+            job["own_priority"] = PRIORITIES[int(job["own_priority"].partition("|")[2])]
         job["payload"] = _decoded(job.get("payload"))
         job.pop("next_payload", None)
         return {"id": job_id, **job}

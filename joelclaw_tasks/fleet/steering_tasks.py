@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _PREFIX = "joelclaw.queue."
 #: The methods of `Queue` that are tasks as they stand.
-_VERBS = ("pause", "resume", "limit", "priority", "cancel", "retry", "shed", "unshed", "undo")
+_VERBS = (
+    "pause", "resume", "limit", "priority", "cancel", "retry", "shed", "unshed", "undo", "revive", "purge",
+)  # fmt: skip
 
 
 def add_steering_tasks(app: Celery, queue: Callable[[], Queue]) -> None:
@@ -34,6 +36,10 @@ def add_steering_tasks(app: Celery, queue: Callable[[], Queue]) -> None:
             gate, None if most is None else Rate(most, round(period_s * 1_000), burst), **options
         )
 
+    def dead(limit: int = 100, *, actor: str) -> Any:  # noqa: ARG001  # nothing is kept of who looked
+        return queue().dead(limit)
+
+    _add(app, "dead", dead)
     _add(app, "drain", drain)
     _add(app, "rate", rate)
 

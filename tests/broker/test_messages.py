@@ -32,6 +32,24 @@ def test_purge_counts_what_was_available_and_what_was_scheduled(own: Site, conne
     assert {} == own.states()
 
 
+def test_purge_takes_what_people_have_shed_too(own: Site, connection):
+    shed = [own.add.delay(1, 1).id for _ in range(3)]
+    own.add.delay(1, 1)
+    elsewhere = own.add.apply_async((1, 1), queue="another").id
+    parked = [*shed, elsewhere]
+    own.store.shed(parked, actor="joel", reason="", target="four")
+    waiting = connection.default_channel.queue_declare("stranger", passive=True).message_count
+    assert {"held": 4, "available": 1} == own.states()
+
+    assert waiting == 4 == own.app.control.purge()
+
+    assert {"held": 1} == own.states()
+    assert [None] * 3 == [own.job(each) for each in shed]
+    assert "held" == own.job(elsewhere)["state"]
+    own.store.undo("c1", actor="joel")
+    assert {"available": 1} == own.states()
+
+
 def test_app_control_purge_empties_the_default_queue(own: Site):
     for _ in range(4):
         own.add.delay(1, 1)

@@ -7,6 +7,8 @@ import time
 import pytest
 from workers import Site
 
+from joelclaw_tasks.errors import HeldByPerson
+from joelclaw_tasks.steering.queue import Queue
 from tests.conftest import wait_until
 
 
@@ -53,6 +55,36 @@ def test_the_best_job_over_all_queues_of_the_worker_goes_first(own: Site):
     wait_until(lambda: 4 == len(own.effects("order")), "a and b are done")
     assert ["b0", "a3", "b6", "a9"] == own.effects("order")
     wait_until(lambda: {"available": 1} == own.states(), "only the job of the other queue is left")
+
+
+def test_a_priority_set_by_a_person_holds_at_the_retries_of_the_job(own: Site):
+    queue = Queue(own.store, actor="joel")
+    # Its second retry is far off, so that the job can be looked at between two runs.
+    steered = own.flaky.apply_async((2, 60), priority=9)
+    plain = own.flaky.apply_async((1, 60), priority=9)
+    assert 1 == queue.priority(steered.id, "P0").changed
+    worker = own.start("threads")
+    worker.wait_ready()
+
+    for retries in (1, 2):
+        wait_until(
+            lambda retries=retries: (
+                (own.job(steered.id)["state"], own.job(steered.id)["retries"]) == ("retryable", retries)
+            ),
+            f"it waits for retry {retries}",
+        )
+        job = own.job(steered.id)
+        assert ("P0", 0, "P3") == (job["priority"], job["slack_ms"], job["own_priority"])
+        with pytest.raises(HeldByPerson):
+            queue.priority(steered.id, "P3", actor="observer")
+        queue.retry(steered.id)
+    assert 2 == steered.get(timeout=10)
+
+    wait_until(lambda: "retryable" == own.job(plain.id)["state"], "the other waits for its retry")
+    assert "P3" == own.job(plain.id)["priority"]
+    queue.retry(plain.id)
+    assert 1 == plain.get(timeout=10)
+    own.wait_idle()
 
 
 @pytest.mark.timing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from joelclaw_tasks.core.states import Word
+from joelclaw_tasks.errors import CannotUndo
 
 
 def in_state(core, state, **fields):
@@ -107,6 +108,24 @@ def test_purge_cancels_what_waits_in_one_queue_and_nothing_else(core):
     assert [Word.COMPLETED] == core.store.complete([tag])
     assert 0 == core.store.cancel_queue("q", actor="t", reason="")
     assert 0 == core.store.cancel_queue("unknown", actor="t", reason="")
+
+
+def test_purge_takes_what_is_in_the_parking_lot_of_its_queue_and_leaves_the_rest_there(core):
+    core.store.admit([core.job(id) for id in ("a", "b", "waits")])
+    core.admit("due", due_ms=core.clock.now + 9_000)
+    core.admit("elsewhere", queue="q2")
+    both = core.store.shed(["a", "elsewhere"], actor="joel", reason="", target="both")[0]
+    own = core.store.shed(["b", "due"], actor="ada", reason="", target="own", ttl_ms=60_000)[0]
+    assert 4 == core.store.queue_size("q")
+
+    assert 4 == core.store.cancel_queue("q", actor="t", reason="start over")
+
+    assert (0, 1) == (core.store.queue_size("q"), core.store.queue_size("q2"))
+    assert [both] == [act["id"] for act in core.store.controls()]
+    with pytest.raises(CannotUndo):
+        core.store.undo(own, actor="ada")
+    assert 1 == core.store.undo(both, actor="joel")[1]
+    assert ["elsewhere"] == core.claim_ids("q", "q2", most=9)
 
 
 def test_purge_ends_although_a_hash_was_deleted_by_hand(core):

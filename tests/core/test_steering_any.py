@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from joelclaw_tasks.core.states import State
+from joelclaw_tasks.core.states import State, Word
 from joelclaw_tasks.errors import CannotUndo, HeldByPerson, UnknownControl
 
 GATES = ("pause:family/fam", "pause:handler/h1", "pause:queue/q")
@@ -49,6 +49,27 @@ class Acts:
     def complete(self):
         held = self.store.held_by("w1")
         self.store.complete(self.dice.sample(held, min(len(held), 2)))
+
+    def retry(self):
+        """What was steered keeps its priority, and anything else gets that of its retry."""
+        for tag in self.store.held_by("w1")[:2]:
+            id = tag.split("#")[0]
+            known = {name: self.core.field(id, name) for name in ("lane", "handler", "gates", "slack_ms")}
+            slack_ms, level = self.dice.choice(SLACKS)
+            job = self.core.job(
+                id,
+                lease_tag=tag,
+                lane=known["lane"],
+                handler=known["handler"],
+                gates=tuple(filter(None, known["gates"].split("\n"))),
+                slack_ms=slack_ms,
+                priority=level,
+            )
+            is_steered = self.core.field(id, "own_priority") is not None
+            self.store.retry(job)
+            if [Word.RETRIED] != self.store.complete([tag]):
+                continue  # it had been asked to stop
+            assert (known["slack_ms"] if is_steered else str(slack_ms)) == self.core.field(id, "slack_ms")
 
     def release(self):
         self.store.release(self.store.held_by("w1")[:1])

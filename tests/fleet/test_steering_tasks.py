@@ -14,7 +14,7 @@ import pytest
 from celery import Celery
 
 from joelclaw_tasks.core.rate import Rate
-from joelclaw_tasks.errors import HeldByPerson, UnknownTarget
+from joelclaw_tasks.errors import HeldByPerson, UnknownJob, UnknownTarget
 from joelclaw_tasks.fleet.app import make_app
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
@@ -24,6 +24,7 @@ from tests.steering.conftest import job
 ROOT = Path(__file__).parents[2]
 VERBS = {
     "pause", "resume", "limit", "rate", "drain", "priority", "cancel", "retry", "shed", "unshed", "undo",
+    "dead", "revive", "purge",
 }  # fmt: skip
 
 
@@ -84,6 +85,40 @@ def test_jobs_are_steered_by_tasks(app: Celery, queue: Queue) -> None:
     assert 1 == call(app, "undo")["jobs"]
 
 
+def fail(queue: Queue, *ids: str) -> str:
+    """Jobs of the queue `notes` that failed alike: their signature."""
+    queue.store.admit([job(id) for id in ids])
+    for one in queue.store.claim(["notes"], len(ids), "w").jobs:
+        queue.store.discard(one.tag, "ValueError: no number")
+    [group] = queue.dead()
+    return str(group["signature"])
+
+
+def test_the_dead_letter_is_seen_revived_and_purged_by_tasks(app: Celery, queue: Queue) -> None:
+    signature = fail(queue, "a", "b", "c", "d", "e")
+
+    [group] = call(app, "dead", limit=3)
+    assert (signature, 5) == (group["signature"], group["count"])
+    assert ("revive", 1) == ((done := call(app, "revive", "c"))["verb"], done["changed"])
+    assert 1 == call(app, "revive", signature=signature, sample=1, reason="fixed")["changed"]
+    assert {"actor": "beat", "reason": "fixed", "job": "a"}.items() <= last(queue, "revive").items()
+    assert 1 == call(app, "purge", "b", reason="spam")["changed"]
+    assert {"actor": "beat", "reason": "spam", "job": "b"}.items() <= last(queue, "purge").items()
+
+    assert ["available", "available"] == [queue.inspect(id)["state"] for id in "ac"]
+    assert ["discarded", "discarded"] == [queue.inspect(id)["state"] for id in "de"]
+    assert (2, 2) == ((done := call(app, "purge", signature=signature))["matched"], done["changed"])
+    assert [] == call(app, "dead")
+
+
+def last(queue: Queue, verb: str) -> dict[str, str]:
+    [(_, entry), *_] = [
+        each for each in queue.store.client.xrevrange(queue.store.keys.transitions)
+        if each[1][b"verb"] == verb.encode()
+    ]  # fmt: skip
+    return {name.decode(): value.decode() for name, value in entry.items()}
+
+
 def test_a_task_fails_as_the_method_does_and_names_its_actor(app: Celery, queue: Queue) -> None:
     with pytest.raises(UnknownTarget):
         call(app, "pause", "nobody")
@@ -93,11 +128,20 @@ def test_a_task_fails_as_the_method_does_and_names_its_actor(app: Celery, queue:
     with pytest.raises(HeldByPerson):
         call(app, "resume", "io", actor="observer")
     assert ["joel"] == [each.actor for each in queue.controls()]
+    fail(queue, "a")
+    for verb in ("dead", "revive", "purge"):
+        with pytest.raises(TypeError, match="actor"):
+            app.tasks[f"joelclaw.queue.{verb}"].apply((), {}, throw=True)
+        if verb != "dead":
+            with pytest.raises(UnknownJob):
+                call(app, verb, "nobody")
+    assert 1 == len(queue.dead())
 
 
 def test_a_worker_of_the_fleet_carries_them_out(
     app: Celery, queue: Queue, redis_url: str, tmp_path: Path
 ) -> None:
+    fail(queue, "a", "b", "c")
     log = (tmp_path / "log").open("wb")
     environment = {
         **os.environ,
@@ -113,7 +157,8 @@ def test_a_worker_of_the_fleet_carries_them_out(
     try:
         program = (
             "from joelclaw_tasks import app\n"
-            "app.send_task('joelclaw.queue.pause', ['io'], {'actor': 'ops'}, queue='default')\n"
+            "for verb, name in (('revive', 'a'), ('purge', 'b'), ('pause', 'io')):\n"
+            "    app.send_task('joelclaw.queue.' + verb, [name], {'actor': 'ops'}, queue='default')\n"
         )
         subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
         wait_until(queue.controls, "a worker has paused the queue", 30)
@@ -121,4 +166,7 @@ def test_a_worker_of_the_fleet_carries_them_out(
         worker.terminate()
         worker.wait(20)
         log.close()
+    assert ["available", "discarded"] == [queue.inspect(id)["state"] for id in "ac"]
+    assert [1] == [group["count"] for group in queue.dead()]
+    assert ["ops", "ops"] == [last(queue, verb)["actor"] for verb in ("revive", "purge")]
     assert [("pause", "pause:queue/io", "ops")] == [(e.verb, e.target, e.actor) for e in queue.controls()]

@@ -44,6 +44,9 @@ local function admit(job, call)
     "lane", job.lane, "gates", job.gates, "priority", job.priority, "slack_ms", job.slack_ms,
     "keep_ms", job.keep_ms, "claims", 0, "kills", 0, "retries", job.retries, "trace", job.trace,
     "admitted_at", now_ms)
+  if call.own_priority then
+    redis.call("HSET", job_key(job.id), "own_priority", call.own_priority, "steered_by", call.steered_by)
+  end
   local entry = { actor = call.actor, priority = job.priority }
   if call.refusal ~= "" then
     if not call.is_revivable then redis.call("HSET", job_key(job.id), "refused", 1) end
@@ -75,6 +78,9 @@ local function admit_once(job, call)
   if known then
     local slack_and_priority = redis.call("HGET", priorities_key, job.family)
     if slack_and_priority then
+      local control = redis.call("HGET", controls_key, "priority|family/" .. job.family)
+      call.own_priority = job.slack_ms .. "|" .. job.priority
+      call.steered_by = control and cjson.decode(control).actor or ""
       job.slack_ms, job.priority = string.match(slack_and_priority, "^(.*)|(.*)$")
     end
     known = read_job(job.id)

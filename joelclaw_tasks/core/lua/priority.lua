@@ -18,8 +18,13 @@ if id == "" and ttl_ms > 0 then set_control(act, slack_ms .. "|" .. priority, ""
 
 local reply = for_each_job(act, 10, function(job, entry)
   if not WAITING[job.state] then return nil end
-  if tonumber(job.slack_ms) == slack_ms and tonumber(job.priority) == priority then return "UNCHANGED" end
+  local known = redis.call("HMGET", job_key(job.id), "steered_by", "own_priority")
+  local is_same = tonumber(job.slack_ms) == slack_ms and tonumber(job.priority) == priority
+  -- A person who asks for what it has already means that it stays so.
+  if is_same and (known[2] and is_person(known[1]) or not is_person(actor)) then return "UNCHANGED" end
   note_steered(job, act, tonumber(job.slack_ms) * 4 + tonumber(job.priority))
+  redis.call("HSETNX", job_key(job.id), "own_priority", job.slack_ms .. "|" .. job.priority)
+  if is_same then return "UNCHANGED" end
   rerank(job, slack_ms, priority, "priority", now_ms, entry)
   return "PRIORITIZED"
 end)

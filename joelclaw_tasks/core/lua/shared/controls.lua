@@ -6,10 +6,10 @@
 local ACTS_KEPT = 1000
 local PROGRAMS = { observer = true, registry = true, expiry = true }
 
+local function is_person(by) return by and by ~= "" and not PROGRAMS[by] end
+
 -- What a person has done, the observer leaves alone.
-local function is_held(actor, by)
-  return actor == "observer" and by and by ~= "" and not PROGRAMS[by]
-end
+local function is_held(actor, by) return actor == "observer" and is_person(by) end
 
 local function name_of(act) return act.verb .. "|" .. act.target end
 

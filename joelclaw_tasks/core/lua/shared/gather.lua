@@ -10,6 +10,13 @@ local function debounce_into(known, rules)
   end
   count(known, "scheduled", -1)
   job.id = known.id
+  local own_priority = call.own_priority or job.slack_ms .. "|" .. job.priority
+  if redis.call("HGET", job_key(known.id), "own_priority") then -- somebody has set the priority of the job
+    redis.call("HSET", job_key(known.id), "own_priority", own_priority)
+    job.slack_ms, job.priority = known.slack_ms, known.priority
+  elseif call.own_priority then
+    redis.call("HSET", job_key(known.id), "own_priority", own_priority, "steered_by", call.steered_by)
+  end
   count(job, "scheduled", 1)
   redis.call("HSET", job_key(job.id), "queue", job.queue, "family", job.family, "lane", job.lane,
     "gates", job.gates, "priority", job.priority, "slack_ms", job.slack_ms, "trace", job.trace,
@@ -36,7 +43,8 @@ local function debounce(name, known_id, rules)
   return word
 end
 
--- The batch lasts as long as the element that lasts longest, and is as urgent as its most urgent one.
+-- The batch lasts as long as the element that lasts longest, and is as urgent as its most urgent one, unless
+-- somebody has set its priority.
 local function join_batch(known, rules)
   local held = known.rules and cjson.decode(known.rules) or {}
   local expires_at = held.expires_at and rules.expires_at and math.max(held.expires_at, rules.expires_at)
@@ -44,7 +52,12 @@ local function join_batch(known, rules)
     held.expires_at = expires_at
     redis.call("HSET", job_key(known.id), "rules", cjson.encode(held))
   end
+  if redis.call("HGET", job_key(known.id), "own_priority") then return end
   if tonumber(job.priority) < tonumber(known.priority) then
+    if call.own_priority then
+      redis.call("HSET", job_key(known.id), "own_priority", known.slack_ms .. "|" .. known.priority,
+        "steered_by", call.steered_by)
+    end
     count(known, "scheduled", -1)
     known.priority, known.slack_ms = job.priority, job.slack_ms
     count(known, "scheduled", 1)

@@ -2,7 +2,8 @@
 -- Fields: state queue family handler lane gates priority slack_ms rank keep_ms payload trace
 -- admitted_at available_at due_at claims kills retries; while executing: holder claimed_at;
 -- with a successor: next (its spec, JSON) next_payload; when discarded: error signature
--- traceback discarded_at, and refused when it could never run; when finished: finished_at.
+-- traceback discarded_at, and refused when it could never run; when finished: finished_at; when steered:
+-- steered steered_by, and own_priority, "<slack_ms>|<priority>" of its message while another is set.
 -- Of few jobs: rules, what they hold by core/rules.py (JSON); cancel_asked_at; and of a batch that
 -- gathers: gathered, how many elements so far, and not_before, the time of its latest element; of one that
 -- a debounce holds back: gathers.

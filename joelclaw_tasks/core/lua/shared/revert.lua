@@ -51,8 +51,13 @@ local REVERT = {
     return true
   end,
   priority = function(job, was, now_ms, entry)
+    local slack_ms, priority = math.floor(was / 4), was % 4
+    -- What it had at first it has by itself: from now on its retries say their own again.
+    if redis.call("HGET", job_key(job.id), "own_priority") == slack_ms .. "|" .. priority then
+      redis.call("HDEL", job_key(job.id), "own_priority")
+    end
     if not WAITING[job.state] then return false end
-    rerank(job, math.floor(was / 4), was % 4, "undo", now_ms, entry)
+    rerank(job, slack_ms, priority, "undo", now_ms, entry)
     return true
   end,
   stage = function(job, was, now_ms, entry)
