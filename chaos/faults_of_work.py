@@ -8,6 +8,8 @@ import json
 import time
 from typing import Any
 
+import redis
+
 from chaos.fault import Course, fault, noted
 from chaos.fleet import Fleet
 from chaos.traffic import QUEUE
@@ -57,10 +59,12 @@ def garbage(fleet: Fleet) -> Course:
     with noted(fleet, "garbage"):
         for job, (family, payload) in pushed.items():
             fleet.record.note("asked", job=job, family=family, by="stock")
-            fleet.store.client.lpush(QUEUE, payload)
-            fleet.record.note("accepted", job=job)
-        for job in pushed:
-            yield from _until_buried(fleet, job)
+            try:
+                fleet.store.client.lpush(QUEUE, payload)
+                fleet.record.note("accepted", job=job)
+            except redis.RedisError as error:  # another fault has it just now
+                fleet.record.note("failed", job=job, error=type(error).__name__)
+        yield from _until_buried(fleet, *pushed)
     return f"{len(pushed)} messages"
 
 
@@ -88,14 +92,14 @@ def _message(job: str, task: str, content_type: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _until_buried(fleet: Fleet, job: str) -> Course:
-    """Wait for a job to be in the dead letter; that it gets there in the end is what the checker asks."""
+def _until_buried(fleet: Fleet, *jobs: str) -> Course:
+    """Wait for jobs to be in the dead letter; that they get there in the end is what the checker asks."""
     deadline = time.monotonic() + _BURIED_WITHIN_S
     while time.monotonic() < deadline:
         try:
-            if fleet.store.inspect(job)["state"] == "discarded":
+            if all(fleet.store.inspect(job)["state"] == "discarded" for job in jobs):
                 break
-        except JoelclawError:
-            pass  # Redis is away, or the job is not there yet
+        except (JoelclawError, redis.RedisError):
+            pass  # Redis is away, or a job is not there yet
         yield 0.2
-    return job
+    return jobs[0]

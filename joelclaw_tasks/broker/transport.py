@@ -129,7 +129,7 @@ class Channel(stock.Channel):
     def _put_in_batch(self, batch: Any, job: Job) -> None:
         # A pipeline cannot recover from NOSCRIPT half way, so each batch makes sure once.
         if getattr(batch, "joelclaw_loaded", None) is None:
-            self.store.load_scripts()
+            self.store.load_scripts("admit")
             batch.joelclaw_loaded = True
         batch.add("evalsha", *self.store.admit_command([job]))
 

@@ -47,10 +47,18 @@ class Caller:
         self._wire.forget()
         self.client.connection_pool.disconnect(inuse_connections=False)
 
-    def load_scripts(self) -> None:
-        """Load every script into Redis (after a restart or SCRIPT FLUSH this happens by itself)."""
+    def load_scripts(self, *names: str) -> None:
+        """Load what Redis does not know of these scripts, or of all. After SCRIPT FLUSH it happens by itself.
+
+        Redis writes each load, up to 54 KB, into its append-only file and to its replicas, known or not.
+        """
+        wanted = names or script_names()
+        known = self._ask(lambda: self.client.script_exists(*(_SHAS[name] for name in wanted)))
+        self._load([name for name, is_known in zip(wanted, known, strict=True) if not is_known])
+
+    def _load(self, names: Sequence[str]) -> None:
         pipe = self.client.pipeline(transaction=False)
-        for name in script_names():
+        for name in names:
             pipe.script_load(_SOURCES[name])
         self._ask(pipe.execute)
 
@@ -72,7 +80,8 @@ class Caller:
             ]
             if not forgotten:
                 break
-            self.load_scripts()
+            shas = {commands[i][0] for i in forgotten}
+            self._load([name for name, sha in _SHAS.items() if sha in shas])
             again = self._ask(partial(self._wire.run, [commands[i] for i in forgotten]))
             for i, reply in zip(forgotten, again, strict=True):
                 replies[i] = reply

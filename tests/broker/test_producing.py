@@ -74,3 +74,17 @@ def test_an_amqp_class_of_the_apps_own_is_left_alone(redis_url: str):
     with app.connection_for_write() as connection:
         assert 1 == connection.default_channel.store.queue_size("plain")
     close_app(app)
+
+
+def test_a_batch_of_calls_loads_no_script_that_redis_knows(redis_url: str, client: redis.Redis):
+    app = joelclaw_tasks.install(Celery("five", broker=redis_url, backend=redis_url))
+    app.send_task("anything")
+    client.config_resetstat()
+    for _ in range(3):
+        with app.producer_or_acquire() as producer, producer.batch(max_size=10):
+            for _ in range(5):
+                app.send_task("anything", producer=producer)
+    assert 3 == client.info("commandstats")["cmdstat_script"]["calls"]  # it asks, once for each batch
+    with app.connection_for_write() as connection:
+        assert 16 == connection.default_channel.store.queue_size("celery")
+    close_app(app)

@@ -117,6 +117,19 @@ def test_a_part_of_a_pipeline_that_redis_forgot_is_run_again_once(core):
     assert ["b"] == [job.tag.split("#")[0] for job in claim.jobs]
 
 
+def test_what_redis_knows_is_not_loaded_again(core, monkeypatch):
+    # Redis writes every load into its append-only file, 850 KB for all of them.
+    loads = []
+    load = core.store._load
+    monkeypatch.setattr(core.store, "_load", lambda names: (loads.append(names), load(names)))
+    core.text.script_flush()
+    core.admit("a")
+    core.admit("b")
+    core.store.load_scripts("admit", "claim")
+    core.store.load_scripts("admit", "claim")
+    assert [["admit"], ["claim"], []] == loads
+
+
 def test_a_pipeline_of_somebody_else_can_carry_an_admit(core):
     core.store.load_scripts()
     command = core.store.admit_command([core.job("a")])
