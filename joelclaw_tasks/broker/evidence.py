@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from celery.exceptions import Reject
 from celery.utils.serialization import UnpickleableExceptionWrapper
 
@@ -11,8 +13,19 @@ from joelclaw_tasks.core.redaction import secrets_of
 _TRACE = "celery/app/trace.py"
 
 
-def failure_of(error: BaseException, *, task: str, traceback: str = "", internal: bool = False) -> Failure:
-    """The failure of a task that raised `error`. `internal`: Celery failed after the task had."""
+def failure_of(
+    error: BaseException,
+    *,
+    task: str,
+    traceback: str = "",
+    internal: bool = False,
+    secrets: Collection[str] = (),
+) -> Failure:
+    """The failure of a task that raised `error`, without these secrets and those of the environment.
+
+    `internal`: Celery failed after the task had.
+    """
+    secrets = {*secrets, *secrets_of()}
     kind, text = _named(error)
     own = _traceback_of_task(traceback) if internal else ""
     if own:
@@ -20,8 +33,8 @@ def failure_of(error: BaseException, *, task: str, traceback: str = "", internal
         untold = f"{kind}: {text}"
         kind, text = raised_by(own)
         text = f"{text} (and its result could not be stored: {untold[:300]})"
-        return Failure.of(kind, text, place=task, traceback=traceback, frames=own, secrets=secrets_of())
-    return Failure.of(kind, text, place=task, traceback=traceback, secrets=secrets_of())
+        return Failure.of(kind, text, place=task, traceback=traceback, frames=own, secrets=secrets)
+    return Failure.of(kind, text, place=task, traceback=traceback, secrets=secrets)
 
 
 def refusal(kind: str, text: str, *, place: str) -> Failure:

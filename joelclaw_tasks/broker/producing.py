@@ -10,6 +10,7 @@ from kombu import Producer, pools
 from kombu.connection import is_connection
 from kombu.messaging import ChannelPromise
 
+from joelclaw_tasks.broker.arguments import mask_headers
 from joelclaw_tasks.broker.connection import Connection
 
 
@@ -59,11 +60,24 @@ class AMQP(stock.AMQP):
 
     publisher_pool = producer_pool
 
+    def as_task_v2(
+        self, task_id: str, name: str, args: Any = None, kwargs: Any = None, *more: Any, **options: Any
+    ) -> Any:
+        """The message of a call, which shows no secret of its arguments to whoever only sees it pass."""
+        message = super().as_task_v2(task_id, name, args, kwargs, *more, **options)
+        headers, sent_event = message.headers, message.sent_event
+        task = self.app._tasks.get(name)
+        if mask_headers(self.app, task, headers, args or (), kwargs or {}) and sent_event:
+            sent_event.update(args=headers["argsrepr"], kwargs=headers["kwargsrepr"])
+        return message
+
 
 def produce_for(app: Celery) -> None:
     """Let the app publish through this module; queues and routes that it has made stay as they are."""
     if type(app.amqp) is stock.AMQP:
         app.amqp.__class__ = AMQP
         app.amqp._producer_pool = None
+        app.amqp.task_protocols[2] = app.amqp.as_task_v2
+        app.amqp.__dict__.pop("create_task_message", None)
     else:
         app.amqp.Connection = Connection  # a class of its own, which its owner has reasons for

@@ -11,13 +11,19 @@ from typing import Any
 
 from celery import signals
 
-from joelclaw_tasks.core.redaction import MASK, redacted, secrets_of
+from joelclaw_tasks.broker.jobs import current_task
+from joelclaw_tasks.core.masking import secrets_of_call
+from joelclaw_tasks.core.redaction import MASK, may_hold_secret, redacted, secrets_of
 
-_MESSAGE = re.compile(r"(The full contents of the message body was:|\n\nbody:|headers:).*", re.DOTALL)
+#: What Celery logs of messages that it cannot read, and in debug mode of each call.
+_MESSAGE = re.compile(
+    r"(The full contents of the message body was:|\n\nbody:|headers:|TaskPool: Apply [^\n]{0,300}\(args:).*",
+    re.DOTALL,
+)
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats as another one does, and masks secrets from warnings on: what goes well is logged often."""
+    """Formats as another one does, and masks secrets, of the running task's arguments as well."""
 
     def __init__(self, inner: logging.Formatter) -> None:
         super().__init__()
@@ -26,11 +32,18 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The text of a record."""
         text = self._inner.format(record)
-        if record.levelno < logging.WARNING and record.exc_info is None:
-            return text
-        if record.name.startswith("celery.worker"):
+        if record.name.startswith("celery."):
             text = _MESSAGE.sub(rf"\g<1> {MASK}", text)
-        return redacted(text, secrets_of())
+        own = _secrets_of_running()
+        if record.levelno < logging.WARNING and not own and not may_hold_secret(text):
+            return text  # what goes well is logged often
+        return redacted(text, secrets_of() | own)
+
+
+def _secrets_of_running() -> set[str]:
+    task = current_task()
+    request = getattr(task, "request", None)
+    return set() if request is None else secrets_of_call(task, request.args, request.kwargs)
 
 
 @signals.after_setup_logger.connect(weak=False)

@@ -13,10 +13,12 @@ from celery.worker.request import Request as CeleryRequest
 from celery.worker.state import task_ready
 from kombu.exceptions import OperationalError
 
+from joelclaw_tasks.broker.arguments import known_secrets, mask_headers, shown_arguments
 from joelclaw_tasks.broker.cancelling import end, was_asked
 from joelclaw_tasks.broker.evidence import failure_of
 from joelclaw_tasks.broker.running import may_start
-from joelclaw_tasks.core.redaction import redacted, secrets_of
+from joelclaw_tasks.core.masking import secrets_of_call
+from joelclaw_tasks.core.redaction import redacted
 from joelclaw_tasks.errors import CoreUnreachable
 
 logger = get_logger(__name__)
@@ -30,6 +32,9 @@ class Request(CeleryRequest):
     def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(message, *args, **kwargs)
         message.request = ref(self)  # see running.py
+        shown = self._request_dict  # others send messages too
+        if mask_headers(self._app, self._task, shown, self._args, self._kwargs):
+            self._argsrepr, self._kwargsrepr = shown["argsrepr"], shown["kwargsrepr"]
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         if not may_start(self.message):
@@ -67,15 +72,29 @@ class Request(CeleryRequest):
                 task=self.name,
                 traceback=exc_info.traceback or "",
                 internal=bool(getattr(exc_info, "internal", False)),
+                secrets=self._secrets,
             )
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002  # Celery's name for it
-        # Flower shows the text of failures to whoever looks.
-        for name in ("exception", "traceback"):
-            if fields.get(name):
-                fields[name] = redacted(str(fields[name]), secrets_of())
+        if self._eventer and self._eventer.enabled:
+            # Flower shows failures and results to whoever looks.
+            for name in ("exception", "traceback", "result"):
+                if fields.get(name):
+                    fields[name] = redacted(str(fields[name]), self._secrets)
         super().send_event(type, **fields)
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """What `inspect`, and with it Flower, shows of a request."""
+        found: dict[str, Any] = super().info(safe)
+        if not safe:
+            shown = shown_arguments(self._task, self._args, self._kwargs)
+            found["args"], found["kwargs"] = shown
+        return found
+
+    @property
+    def _secrets(self) -> frozenset[str]:
+        return known_secrets() | secrets_of_call(self._task, self._args, self._kwargs)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         # It is acknowledged next, which would count it as completed.

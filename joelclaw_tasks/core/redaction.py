@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 #: What stands where a secret was.
 MASK = "***"
 #: A shorter value hides nothing, and masking it would spoil ordinary text.
-_SHORTEST_SECRET = 6
+SHORTEST_SECRET = 6
 _SECRET_NAME = re.compile(r"(?i)(token|secret|password|passwd|credential|api_?key|private_?key|_key$|_pat$)")
 #: The second part is for a password with an `@` in it that is not escaped.
 _URL_PASSWORD = re.compile(r"""(://[^/\s:@]*:)[^@\s]+(?:@[^\s@/,;"'<>]*(?=@))*@""")
@@ -41,15 +41,44 @@ _SHAPES = (
 _SCHEMES = ("bearer", "basic")
 _BEARER = re.compile(r"(?i)(\b(?:bearer|basic)\s{1,3})(?=[\w.~+/-]{0,60}[\d=])[\w.~+/-]{8,}={0,2}")
 _NAMES = (
-    "passw", "pwd", "secret", "token", "api", "access", "private", "authorization", "credential", "cookie",
-    "session", "key=",
+    "passw", "passp", "pwd", "secret", "token", "api", "access", "private", "signing", "encrypt",
+    "authorization", "credential", "cookie", "session", "key=",
 )  # fmt: skip
-_VALUE = r"""(?:"[^"\n]*"|'[^'\n]*'|[^\s,;&)}\]"']+)"""
-_NAMED = re.compile(
-    r"(?i)((?:password|passwd|\bpwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|authorization"
-    r"|credentials?|cookie|session[_-]?id|\bkey(?==))[\w-]{0,40}"
-    r"""\\?["']?\s{0,3}(?:[=:]|%3D)\s{0,3}\\?)(?:(?:bearer|basic)\s{1,3})?""" + _VALUE
+_NAME = (
+    r"(?:password|passwd|passphrase|\bpwd|secret|token|(?:api|access|private|signing|encryption)[_-]?key"
+    r"|authorization|credentials?|cookie|session[_-]?id"
 )
+_SECRET_ARGUMENT = re.compile(rf"(?i){_NAME})")
+#: In quotes, which text inside of text has escaped; in brackets; or up to where a value seems to end.
+#: Text that was cut has no end.
+_VALUE = (
+    r"""(?:\\"(?:\\{3}"|\\(?!").|[^"\\\n])*(?:\\")?|\\'(?:\\{3}'|\\(?!').|[^'\\\n])*(?:\\')?"""
+    r"""|[bru]{0,2}"(?:\\{1,3}"|\\.|[^"\\\n])*"?|[bru]{0,2}'(?:\\{1,3}'|\\.|[^'\\\n])*'?"""
+    r"""|[\[({][^\])}\n]*[\])}]?|[^\s,;&)}\]"']+)"""
+)
+_NAMED = re.compile(
+    rf"(?i)({_NAME}|\bkey(?==))"
+    r"""[\w-]{0,40}\\?["']?\s{0,3}(?:[=:]|%3D)\s{0,3})(?:(?:bearer|basic|token|digest)\s{1,3})?""" + _VALUE
+)
+_PIECES = ("://", *(piece for pieces, _ in _SHAPES for piece in pieces))
+_LOWER_PIECES = (*_NAMES, *_SCHEMES)
+
+
+def may_hold_secret(text: str) -> bool:
+    """Whether `redacted` without values may find something: answered in a fraction of its time."""
+    for piece in _PIECES:
+        if piece in text:
+            return True
+    lower = text.lower()
+    for piece in _LOWER_PIECES:  # noqa: SIM110  # any() takes twice as long, and every publish asks
+        if piece in lower:
+            return True
+    return False
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what an argument or a member of this name holds must not be shown."""
+    return _SECRET_ARGUMENT.search(name) is not None
 
 
 def redacted(text: str, secrets: Collection[str] = ()) -> str:
@@ -93,7 +122,7 @@ def secrets_of(environment: Mapping[str, str] | None = None) -> set[str]:
             found.add(value.strip())
         if "://" in value:
             found.add(_password_of(value))
-    found = {value for value in found if len(value) >= _SHORTEST_SECRET}
+    found = {value for value in found if len(value) >= SHORTEST_SECRET}
     return found | {quote(value, safe="") for value in found}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from opentelemetry.instrumentation.celery import CeleryInstrumentor, utils
 from opentelemetry.trace import Status, StatusCode
 
+from joelclaw_tasks.core.masking import secrets_of_call
 from joelclaw_tasks.core.redaction import redacted, secrets_of
 
 
@@ -30,7 +31,7 @@ def note_failure(*_: Any, **signal: Any) -> None:
     if error is None:
         span.set_status(Status(StatusCode.ERROR))
         return
-    secrets = secrets_of()
+    secrets = secrets_of() | secrets_of_call(task, signal.get("args"), signal.get("kwargs"))
     try:
         message = redacted(str(error), secrets)
         stack = redacted("".join(traceback.format_exception(error)), secrets)

@@ -92,7 +92,7 @@ def use(up: Up, planted: dict[str, str]) -> None:
         assert 200 == accepted.status_code
     send = (
         "import sys; from joelclaw_tasks import app; app.send_task('no.such.task', [sys.argv[1]],"
-        " {'api_key': sys.argv[2]}, queue='io', argsrepr='(...)', kwargsrepr='{...}')"
+        " {'api_key': sys.argv[2]}, queue='io', argsrepr='(...)')"
     )
     subprocess.run(
         [sys.executable, "-c", send, planted["argument"], planted["keyword"]], cwd=ROOT, check=True,

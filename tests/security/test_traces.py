@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 
+import pytest
 from billiard.einfo import ExceptionInfo
 from celery import Celery
 from opentelemetry.instrumentation.celery import CeleryInstrumentor, utils
@@ -15,7 +17,15 @@ from opentelemetry.trace import use_span
 from joelclaw_tasks.telemetry.failures import note_failure, redact_failures
 
 
-def test_the_span_of_a_failed_task_names_the_error_and_masks_its_secret():
+@pytest.mark.parametrize(
+    ("args", "kwargs", "text"),
+    [
+        ((), {}, "login failed: password={0} at redis://me:{0}@db/0"),
+        (("joel", "{0}"), {}, "login failed with {0}"),
+        ((), {"account": {"api_key": "{0}"}}, "login failed with {0}"),
+    ],
+)
+def test_the_span_of_a_failed_task_names_the_error_and_masks_its_secret(args, kwargs, text):
     redact_failures()
     assert CeleryInstrumentor._trace_failure is note_failure
     planted = f"Planted{secrets.token_hex(12)}"
@@ -25,17 +35,18 @@ def test_the_span_of_a_failed_task_names_the_error_and_masks_its_secret():
     app = Celery("traced", set_as_current=False)
 
     @app.task(name="traced.task", shared=False)
-    def traced():
+    def traced(user, password):
         pass
 
     task = app.tasks[traced.name]
     span = provider.get_tracer("test").start_span("run/traced.task")
     utils.attach_context(task, "id", span, use_span(span), None)
     try:
-        raise ValueError(f"login failed: password={planted} at redis://me:{planted}@db/0")
+        raise ValueError(text.format(planted))
     except ValueError:
         einfo = ExceptionInfo()
-    note_failure(sender=task, task_id="id", einfo=einfo)
+    filled = json.loads(json.dumps([args, kwargs]).replace("{0}", planted))
+    note_failure(sender=task, task_id="id", einfo=einfo, args=filled[0], kwargs=filled[1])
     span.end()
 
     [told] = exporter.get_finished_spans()
