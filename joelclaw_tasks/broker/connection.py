@@ -40,23 +40,15 @@ class Connection(kombu.Connection):
             options.setdefault(name, seconds * spread)
         options.update(zip(names, intervals, strict=False))  # kombu's own retries give them by position
         if max_retries is not None:
-            errback = self._once_silent(errback)
+            errback = _once_silent(errback)
         return super()._ensure_connection(errback, max_retries, **options)
 
-    def _once_silent(self, errback: Any) -> Callable[[Exception, float], None]:
-        """For whoever does not wait for ever: a server that takes connections and is silent is not asked again.
-
-        Each such try costs a whole timeout, and the call that led here has mostly waited for one already.
-        """
-
-        def on_error(error: Exception, interval_s: float) -> None:
-            if isinstance(error, TimeoutError | redis.TimeoutError):
-                address = ":".join(str(part) for part in (self.hostname or "localhost", self.port) if part)
-                raise CoreUnreachable(f"Redis at {address} does not answer: {error}") from error
-            if errback is not None:
-                errback(error, interval_s)
-
-        return on_error
+    def _establish_connection(self) -> Any:
+        try:
+            return super()._establish_connection()
+        except (TimeoutError, redis.TimeoutError) as error:
+            address = ":".join(str(part) for part in (self.hostname or "localhost", self.port) if part)
+            raise CoreUnreachable(f"Redis at {address} does not answer: {error}") from error
 
     def Pool(self, limit: int | None = None, **options: Any) -> ConnectionPool:  # noqa: N802  # kombu's name
         """The connections of producers: of this kind, too."""
@@ -73,3 +65,18 @@ class ConnectionPool(stock.ConnectionPool):
     def new(self) -> PooledConnection:
         """One more connection, not yet connected."""
         return PooledConnection(self, **dict(self.connection._info(resolve=False)))
+
+
+def _once_silent(errback: Any) -> Callable[[Exception, float], None]:
+    """For whoever does not wait for ever: a server that takes connections and is silent is not asked again.
+
+    Each such try costs a whole timeout, and the call that led here has mostly waited for one already.
+    """
+
+    def on_error(error: Exception, interval_s: float) -> None:
+        if isinstance(error, CoreUnreachable):
+            raise error
+        if errback is not None:
+            errback(error, interval_s)
+
+    return on_error
