@@ -15,6 +15,8 @@ import kombu
 import redis
 from kombu import connection as stock
 
+from joelclaw_tasks.errors import CoreUnreachable
+
 TRANSPORT = "joelclaw_tasks.broker.transport:Transport"
 SENTINEL_TRANSPORT = "joelclaw_tasks.broker.sentinel:SentinelTransport"
 _OURS = {"redis": TRANSPORT, "rediss": TRANSPORT, "sentinel": SENTINEL_TRANSPORT}
@@ -41,6 +43,13 @@ class Connection(kombu.Connection):
             errback = _once_silent(errback)
         return super()._ensure_connection(errback, max_retries, **options)
 
+    def _establish_connection(self) -> Any:
+        try:
+            return super()._establish_connection()
+        except (TimeoutError, redis.TimeoutError) as error:
+            address = ":".join(str(part) for part in (self.hostname or "localhost", self.port) if part)
+            raise CoreUnreachable(f"Redis at {address} does not answer: {error}") from error
+
     def Pool(self, limit: int | None = None, **options: Any) -> ConnectionPool:  # noqa: N802  # kombu's name
         """The connections of producers: of this kind, too."""
         return ConnectionPool(self, limit, **options)
@@ -65,7 +74,7 @@ def _once_silent(errback: Any) -> Callable[[Exception, float], None]:
     """
 
     def on_error(error: Exception, interval_s: float) -> None:
-        if isinstance(error, TimeoutError | redis.TimeoutError):
+        if isinstance(error, CoreUnreachable):
             raise error
         if errback is not None:
             errback(error, interval_s)

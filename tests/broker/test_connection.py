@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -47,14 +48,14 @@ def test_what_fails_by_a_lost_connection_is_done_again_on_a_new_one(redis_url: s
 
 
 @pytest.fixture
-def redis_at(tmp_path: Path) -> Iterator[Callable[[int], subprocess.Popen[bytes]]]:
+def redis_at(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts a Redis on a port."""
     servers = []
 
-    def start(port: int) -> subprocess.Popen[bytes]:
+    def start(port: int, *flags: str) -> subprocess.Popen[bytes]:
         place = tmp_path / str(port)
         place.mkdir()
-        servers.append(start_redis(place, port))
+        servers.append(start_redis(place, port, *flags))
         return servers[-1]
 
     yield start
@@ -76,12 +77,48 @@ def test_a_redis_that_takes_connections_and_is_silent_is_asked_once_more_and_not
     server.send_signal(signal.SIGSTOP)
     try:
         began_at = time.monotonic()
-        with pytest.raises(OperationalError, match="Timeout"):
+        with pytest.raises(OperationalError) as raised:
             app.send_task("anything")
         took_s = time.monotonic() - began_at
     finally:
         server.send_signal(signal.SIGCONT)
+    told = f"Redis at 127.0.0.1:{port} does not answer: Timeout reading from socket"
+    assert told == str(raised.value)
+    assert "REDIS_UNREACHABLE" == raised.value.__cause__.code
     assert 0.4 < took_s < 1.6  # at most two timeouts; Celery alone would wait for five
+    assert app.send_task("anything").id
+    app.close()
+
+
+def test_a_redis_that_stops_taking_connections_costs_one_answer_and_one_connect(redis_at):
+    port = free_port()
+    server = redis_at(port, "--tcp-backlog", "1")
+    url = f"redis://:hush@127.0.0.1:{port}/0"
+    with redis.Redis(port=port) as client:
+        client.config_set("requirepass", "hush")
+    app = joelclaw_tasks.install(Celery("hanging", broker=url, set_as_current=False))
+    app.conf.broker_transport_options = {"socket_timeout": 0.5, "socket_connect_timeout": 0.7}
+    app.send_task("anything")
+    server.send_signal(signal.SIGSTOP)
+    waiting = [socket.socket() for _ in range(4)]  # the kernel takes these, and no more
+    try:
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", port))
+        began_at = time.monotonic()
+        with pytest.raises(OperationalError, match="does not answer: Timeout connecting") as raised:
+            app.send_task("anything")
+        took_s = time.monotonic() - began_at
+        with pytest.raises(OperationalError, match="does not answer: Timeout connecting"):
+            app.send_task("anything")
+        both_took_s = time.monotonic() - began_at
+    finally:
+        server.send_signal(signal.SIGCONT)
+        for each in waiting:
+            each.close()
+    assert 1.1 < took_s < 1.9
+    assert both_took_s - took_s < 1.4  # nothing is left to wait for but the connect
+    assert "hush" not in str(raised.value)
     assert app.send_task("anything").id
     app.close()
 

@@ -125,4 +125,4 @@ def test_a_producer_that_never_hears_may_try_again_much_later(
     admit_once(producer, plain())
 
     assert ["again"] == admitted(client)
-    assert {} == resending._tried_at
+    assert "again" not in resending._tried_at
