@@ -29,6 +29,8 @@ logger = get_logger(__name__)
 DETECT_INTERVAL_S = 0.5
 #: A live process whose connection was cut introduces itself again sooner than this.
 ABSENT_FOR_S = 0.9
+#: A Redis that is away is asked this often, give or take a half: who is back sooner must not find us absent.
+RETRY_S = 0.3
 
 
 class LeaseKeeper(threading.Thread):
@@ -78,12 +80,12 @@ class LeaseKeeper(threading.Thread):
 
     def run(self) -> None:
         """Renew and detect until stopped; a Redis that is away is asked again, with jitter."""
-        delay_s = 0.1
+        delay_s = RETRY_S / 4
         while not self._stopped.is_set():
             try:
                 if not self._record:
                     self._introduce()
-                    delay_s = 0.1  # only a Redis that is away is asked less and less often
+                    delay_s = RETRY_S / 4
                 if time.monotonic() >= self._renew_at:
                     self._renew()
                 self._caretaker.look(soon=self._expire_the_dead())
@@ -98,7 +100,7 @@ class LeaseKeeper(threading.Thread):
                 self._client.connection_pool.disconnect()
                 self._store.distrust()
                 self._stopped.wait(delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
-                delay_s = min(delay_s * 2, 2.0)
+                delay_s = min(delay_s * 2, RETRY_S)
 
     def _introduce(self) -> None:
         """Note who we are on this connection: client ids start anew when Redis does."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from chaos.proxy import FaultProxy
 from joelclaw_tasks.broker import leases
 from joelclaw_tasks.broker.leases import LeaseKeeper
 from joelclaw_tasks.core.job import Job
@@ -56,6 +57,34 @@ def test_a_worker_whose_connection_is_cut_again_and_again_is_not_dead(
     assert "executing" == store.inspect("1")["state"]
     other_holder(store, 999_999)
     wait_until(lambda: store.inspect("1")["state"] == "available", "its job was taken back", 3)
+
+
+@pytest.mark.timing
+def test_a_worker_is_back_sooner_than_the_others_miss_it_however_long_redis_was_away(
+    store: Store, redis_url: str
+):
+    proxy = FaultProxy(int(redis_url.split(":")[2].split("/")[0]))
+    client = redis.Redis(port=proxy.port, single_connection_client=True)
+    keeper = LeaseKeeper("returning", store, client, lambda *_: None, lambda: None)
+    record = lambda: json.loads(store.client.hget(store.keys.holders, "returning") or "{}")  # noqa: E731
+    try:
+        keeper.start()
+        wait_until(record, "it has introduced itself")
+        for _ in range(3):
+            before = record()["client_id"]
+            proxy.refuse(True)
+            proxy.reset_all()
+            away_until = time.monotonic() + 3.0  # so many tries that a growing pause would be at its longest
+            wait_until(lambda: time.monotonic() > away_until, "three seconds")  # noqa: B023
+            proxy.refuse(False)
+            back_at = time.monotonic()
+            wait_until(lambda: record()["client_id"] != before, "it is back")  # noqa: B023
+            assert time.monotonic() - back_at < leases.ABSENT_FOR_S * 0.7
+    finally:
+        keeper.stop()
+        keeper.join(5)
+        client.close()
+        proxy.close()
 
 
 def test_scripts_that_redis_forgets_twice_are_loaded_twice(store: Store, monkeypatch: pytest.MonkeyPatch):
