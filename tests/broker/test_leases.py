@@ -14,7 +14,7 @@ from joelclaw_tasks.broker import leases
 from joelclaw_tasks.broker.leases import LeaseKeeper
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
-from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.core.store import Store, single_shot_retry
 from tests.conftest import wait_until
 
 
@@ -63,8 +63,8 @@ def test_a_worker_whose_connection_is_cut_again_and_again_is_not_dead(
 def test_a_worker_is_back_sooner_than_the_others_miss_it_however_long_redis_was_away(
     store: Store, redis_url: str
 ):
-    proxy = FaultProxy(int(redis_url.split(":")[2].split("/")[0]))
-    client = redis.Redis(port=proxy.port, single_connection_client=True)
+    proxy = FaultProxy(int(redis_url.split(":")[2].split("/", maxsplit=1)[0]))
+    client = redis.Redis(port=proxy.port, single_connection_client=True, retry=single_shot_retry())
     keeper = LeaseKeeper("returning", store, client, lambda *_: None, lambda: None)
     record = lambda: json.loads(store.client.hget(store.keys.holders, "returning") or "{}")  # noqa: E731
     try:
