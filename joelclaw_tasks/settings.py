@@ -68,6 +68,10 @@ class Settings:
     # One value a line; all of them are accepted, and the file is read again when it changes.
     events_token_file: Path | None = None
     github_webhook_secret_file: Path | None = None
+    # See core/signing.py. Of a file the first line signs, and every line is accepted.
+    signing_key: str | None = field(default=None, repr=False)
+    signing_key_file: Path | None = None
+    require_signed: bool = False  # workers run nothing that is not signed
 
     @property
     def slack_ms(self) -> tuple[int, int, int, int]:

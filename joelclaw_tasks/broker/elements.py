@@ -39,6 +39,21 @@ def batch_message(payload: bytes) -> dict[str, Any]:
     return message
 
 
+def messages_of(payload: bytes) -> list[bytes]:
+    """The messages of a payload as they are: one, or those of a batch. Raises ValueError."""
+    if not payload.startswith(BATCH_PREFIX):
+        return [payload]
+    text, found, decoder = payload.decode(), list[bytes](), json.JSONDecoder()
+    start, following = len(BATCH_PREFIX), ","
+    while following == ",":
+        _, end = decoder.raw_decode(text, start)
+        found.append(text[start:end].encode())
+        start, following = end + 1, text[end : end + 1]
+    if text[start - 1 :] != "]}":
+        raise ValueError("not a batch")
+    return found
+
+
 def _element_of(message: Mapping[str, Any]) -> dict[str, Any]:
     args, kwargs, *_ = _body_of(message)
     is_event = len(args) == 1 and not kwargs and isinstance(args[0], dict) and "data" in args[0]

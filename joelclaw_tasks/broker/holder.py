@@ -19,6 +19,7 @@ from kombu.log import get_logger
 
 from joelclaw_tasks.broker.leases import LeaseKeeper
 from joelclaw_tasks.core.failure import Failure
+from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.reply import Claim
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Settling, Store
@@ -125,6 +126,16 @@ class Holder:
     def discard(self, tag: str, failure: Failure) -> None:
         """Send a failed job to the dead letter."""
         self._tell([tag], lambda: [self.store.discard(tag, failure)])
+
+    def put_right(self, tag: str, successor: Job, *, reason: str) -> None:
+        """Let a job that has not started go on as what it should have been from the beginning."""
+        successor.lease_tag = tag
+
+        def move() -> list[Word]:
+            self.store.retry(successor)
+            return self.store.release([tag], reason=reason)
+
+        self._tell([tag], move)
 
     def _tell(self, tags: Sequence[str], verb: Callable[[], list[Word]]) -> list[Word]:
         # A lease that nobody ends would be renewed for as long as this process lives.

@@ -21,6 +21,7 @@ from joelclaw_tasks.broker.router import DeclaredRouter, PriorityRouter
 from joelclaw_tasks.broker.tracer import TracerSlot
 from joelclaw_tasks.core.format import enter_format
 from joelclaw_tasks.core.promises import read_promises
+from joelclaw_tasks.core.signing import signing_of_environment
 from joelclaw_tasks.errors import InvalidControls, NewerFormat, SettingsError, UnsafeRedis
 
 #: What the leases rest on: setting -> (value, why).
@@ -98,6 +99,10 @@ def faults(app: Celery) -> list[str]:
         for name, (value, why) in REQUIRED.items()
         if not _is(app.conf.get(name), value)
     ]
+    try:
+        signing_of_environment()
+    except SettingsError as error:
+        found.append(f"{error}: {error.fix}")
     if app.conf.broker_transport_options.get("ack_emulation") is False:
         found.append("broker_transport_options may not turn ack_emulation off: a lease ends with an ack")
     if not _has_declared_router(app) and any(hasattr(task, OPTION) for task in app.tasks.values()):

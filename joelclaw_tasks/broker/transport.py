@@ -32,10 +32,12 @@ from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of,
 from joelclaw_tasks.broker.poller import Poller
 from joelclaw_tasks.broker.qos import QoS
 from joelclaw_tasks.broker.resending import admit_once
+from joelclaw_tasks.broker.verifying import Verifier
 from joelclaw_tasks.core.format import FORMAT_PROPERTY, require_known
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.reply import Claim, Claimed
+from joelclaw_tasks.core.signing import signing_of_environment
 from joelclaw_tasks.core.store import Store, single_shot_retry
 from joelclaw_tasks.errors import CoreUnreachable, JoelclawError, PayloadTooLarge
 
@@ -98,6 +100,7 @@ class Channel(stock.Channel):
         self._pumping_in = 0  # the thread that is inside pump()
         self._holder: Holder | None = None
         self._drain_inboxes_at = 0.0
+        self._signing = signing_of_environment()
         super().__init__(*args, **kwargs)
 
     # -- producer -----------------------------------------------------------------------------
@@ -149,6 +152,7 @@ class Channel(stock.Channel):
             transitions_max=self.transitions_max,
             dead_keep_ms=self.dead_keep_ms,
             dead_max=self.dead_max,
+            signing=self._signing,
         )
 
     # -- consumer -----------------------------------------------------------------------------
@@ -241,8 +245,9 @@ class Channel(stock.Channel):
             return False
         if claim.inbox:
             self._adopt_inboxes()
-        self._deliver(claim.jobs)
-        return bool(claim.jobs)
+        jobs = self._verified(claim.jobs)
+        self._deliver(jobs)
+        return bool(jobs)
 
     def finish(self, delivery_tag: str) -> None:
         """A job is done; from any thread."""
@@ -294,6 +299,16 @@ class Channel(stock.Channel):
         self._hungry = claim.more or claim.inbox
         wait_s = self.brpop_timeout if claim.next_due_ms is None else claim.next_due_ms / 1000
         self._look_again_at = monotonic() + min(wait_s, self.brpop_timeout)
+
+    def _verified(self, jobs: list[Claimed]) -> list[Claimed]:
+        """The jobs that may run here: all of them, unless signatures are required."""
+        if self._signing is None or not self._signing.required:
+            return jobs
+        try:
+            return Verifier(self._signing, self.holder, self.slack_ms).passed(jobs)
+        except BaseException:
+            self.holder.release([job.tag for job in jobs], reason="could not be verified")
+            raise
 
     def _deliver(self, jobs: list[Claimed]) -> None:
         for position, job in enumerate(jobs):
@@ -439,9 +454,10 @@ class Channel(stock.Channel):
             self._adopt_inboxes()
             del self._admitting[queue]
             claim = self.holder.exchange([queue], 1)
-        if not claim.jobs:
+        jobs = self._verified(claim.jobs)
+        if not jobs:
             raise Empty
-        return _message_of(claim.jobs[0])
+        return _message_of(jobs[0])
 
     def _size(self, queue: str) -> int:
         return int(super()._size(queue)) + self.store.queue_size(queue)

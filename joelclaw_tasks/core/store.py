@@ -7,7 +7,7 @@ Redis's own unless `now_ms` is given. All calls raise CoreUnreachable when Redis
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -23,7 +23,9 @@ from joelclaw_tasks.core.failure import Failure
 from joelclaw_tasks.core.history import History
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.core.places import Place, Places
 from joelclaw_tasks.core.reply import Claim, Decision, read_claim, read_decisions, read_word, read_words
+from joelclaw_tasks.core.signing import Signing, signing_of
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.view import View
 from joelclaw_tasks.core.wire import Command, Sent
@@ -72,6 +74,7 @@ class Store(Controls):
         dead_keep_ms: int = 30 * 86_400_000,
         dead_max: int = 100_000,
         now_ms: Callable[[], int] | None = None,
+        signing: Signing | None = None,
     ) -> None:
         super().__init__(client, keys)
         self.lease_ms = lease_ms
@@ -80,6 +83,7 @@ class Store(Controls):
         self.dead_keep_ms = dead_keep_ms
         self.dead_max = dead_max
         self._now_ms = now_ms
+        self.signing = signing
         self.view = View(client, keys)
         self.dead = DeadLetter(client, keys, self.now_ms)
         self.history = History(partial(self._call, "history", repeatable=True), transitions_max)
@@ -107,6 +111,7 @@ class Store(Controls):
             transitions_max=settings.transitions_max,
             dead_keep_ms=settings.dead_keep_days * 86_400_000,
             dead_max=settings.dead_max,
+            signing=signing_of(settings),
             **options,
         )
 
@@ -119,7 +124,9 @@ class Store(Controls):
         EXPIRED, or a Decision that names another job. Safe to repeat while the job is known by its id, as a
         duplicate; `repeatable` says that this may happen here, when a connection breaks.
         """
-        return read_decisions(self._call("admit", self._admit_args(jobs), repeatable=repeatable))
+        return read_decisions(
+            self._call("admit", self._admit_args(self._signed(jobs)), repeatable=repeatable)
+        )
 
     def was_admitted(self, job_id: str, since: float) -> bool:
         """Whether a job of this id was admitted since that time of this process's monotonic clock.
@@ -134,7 +141,7 @@ class Store(Controls):
 
     def admit_many(self, batches: Iterable[Sequence[Job]]) -> list[list[Word | Decision]]:
         """`admit` for each batch, all in one round trip; each batch is atomic by itself."""
-        commands = [self._command("admit", self._admit_args(jobs)) for jobs in batches]
+        commands = [self._command("admit", self._admit_args(self._signed(jobs))) for jobs in batches]
         return [read_decisions(reply) for reply in self._run(commands, repeatable=True)] if commands else []
 
     def adopt(self, queue: str, read: Callable[[bytes], Job], most: int = 100) -> list[Word | Decision]:
@@ -148,11 +155,12 @@ class Store(Controls):
         jobs = [read(payload) for payload in reversed(payloads)]
         if not jobs:
             return []
+        # Never signed: what is found there may be of anybody.
         return read_decisions(self._call("admit", self._admit_args(jobs), [inbox], repeatable=True))
 
     def retry(self, successor: Job) -> Word:
         """A running job (`successor.lease_tag`) goes on as this job when it ends. SUCCEEDED or LEASE_LOST."""
-        return read_word(self._call("retry", [*self._head(), *successor.args()]))
+        return read_word(self._call("retry", self._admit_args(self._signed([successor]))))
 
     def claim(
         self,
@@ -283,6 +291,14 @@ class Store(Controls):
             if claims
         ]
 
+    def places(self, ids: Sequence[str]) -> list[Place | None]:
+        """Where each of these jobs was admitted; see core/places.py."""
+        return list(self._ask(lambda: Places(self.client, self.keys).of(ids)))
+
+    def bounded(self, gates: Collection[str]) -> set[str]:
+        """Those of the gates that have a limit or a rate now."""
+        return set(self._ask(lambda: Places(self.client, self.keys).bounded(gates)))
+
     # -- queues -------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
@@ -343,7 +359,7 @@ class Store(Controls):
 
     def admit_command(self, jobs: Sequence[Job]) -> Command:
         """What follows EVALSHA in somebody else's pipeline, to `admit` there."""
-        return self._command("admit", self._admit_args(jobs))
+        return self._command("admit", self._admit_args(self._signed(jobs)))
 
     def now_ms(self) -> int:
         """The time in epoch milliseconds: Redis's own, unless a test gave another."""
@@ -351,6 +367,12 @@ class Store(Controls):
 
     def _head(self) -> list[Any]:
         return ["" if self._now_ms is None else self._now_ms(), self.transitions_max]
+
+    def _signed(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        if self.signing is not None:
+            for job in jobs:
+                self.signing.sign(job)
+        return jobs
 
     def _admit_args(self, jobs: Sequence[Job]) -> list[Any]:
         args = self._head()

@@ -11,9 +11,9 @@ from typing import Any
 
 import uvicorn
 
+from joelclaw_tasks.credentials import Credentials
 from joelclaw_tasks.errors import JoelclawError, SettingsError
 from joelclaw_tasks.ingress.app import create_app, emitter_of
-from joelclaw_tasks.ingress.credentials import Credentials
 from joelclaw_tasks.ingress.protocol import PunctualProtocol
 from joelclaw_tasks.settings import Settings, is_loopback
 

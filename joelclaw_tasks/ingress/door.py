@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from joelclaw_tasks.credentials import Credentials
 from joelclaw_tasks.emit import Emitter, NewEvent, Receipt
-from joelclaw_tasks.ingress.credentials import Credentials
 from joelclaw_tasks.ingress.funnel import Funnel
 from joelclaw_tasks.ingress.throttle import FailureThrottle
 from joelclaw_tasks.ingress.tracing import attached

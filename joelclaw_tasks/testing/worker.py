@@ -88,8 +88,9 @@ def _transport_on(clock: Clock, holders: list[Holder]) -> type[Transport]:
             super()._put(queue, message, **kwargs)
 
         def _make_store(self, client: redis.Redis) -> Store:
+            made = super()._make_store(client)
             options = {"lease_ms": self.lease_ms, "max_kills": self.max_kills}
-            return Store(client, super()._make_store(client).keys, now_ms=clock.now_ms, **options)
+            return Store(client, made.keys, now_ms=clock.now_ms, signing=made.signing, **options)
 
         def _make_holder(self) -> Holder:
             holders.append(super()._make_holder())

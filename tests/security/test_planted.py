@@ -27,7 +27,19 @@ def made() -> str:
 
 @pytest.fixture(scope="module")
 def planted() -> dict[str, str]:
-    names = ("webhook", "token", "env", "data", "url", "user", "argument", "keyword", "wrong", "query")
+    names = (
+        "webhook",
+        "token",
+        "env",
+        "data",
+        "url",
+        "user",
+        "argument",
+        "keyword",
+        "wrong",
+        "query",
+        "signing",
+    )
     return {name: made() for name in names}
 
 
@@ -53,6 +65,8 @@ def up(tmp_path_factory: pytest.TempPathFactory, planted: dict[str, str]) -> Ite
         "GITHUB_WEBHOOK_SECRET": planted["webhook"],
         "JOELCLAW_EVENTS_TOKEN": planted["token"],
         "ANTHROPIC_API_KEY": planted["env"],
+        "JOELCLAW_SIGNING_KEY": planted["signing"],
+        "JOELCLAW_REQUIRE_SIGNED": "1",
         "FLOWER_UNAUTHENTICATED_API": "true",
     }
     with contextlib.closing(Up(folder / "home", **env)) as up:
@@ -161,6 +175,21 @@ def test_errors_and_tracebacks_of_the_dead_letter_hold_no_secret(up: Up, planted
     }
     assert any("login failed" in text for text in texts.values())
     assert [] == found({**texts, "groups": groups, "list": listed}, everything(up, planted))
+
+
+def test_what_the_fleet_sends_itself_is_signed(up: Up):
+    call = (
+        "from joelclaw_tasks import app\n"
+        "app.send_task('joelclaw.queue.dead', kwargs={'actor': 'ops'}, queue='io', priority=0)\n"
+    )
+    env = {**up.env, "JOELCLAW_HOME": str(up.home)}
+    subprocess.run([sys.executable, "-c", call], cwd=ROOT, check=True, env=env)
+    with up.redis() as client:
+        done = "io\njoelclaw.queue.dead|0|completed"
+        wait_until(lambda: client.hget("{jc}:counts", done) == "1", "a task of the fleet has run", 20)
+        signatures = client.hkeys("{jc}:dead_groups")
+    assert 2 == len(signatures)
+    assert not [each for each in signatures if each.startswith("NotSigned")]
 
 
 def test_errors_of_the_command_line_hold_no_secret(up: Up, planted: dict[str, str]):

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from joelclaw_tasks.credentials import Credentials
 from joelclaw_tasks.errors import SettingsError
-from joelclaw_tasks.ingress.credentials import Credentials
 from tests.conftest import wait_until
 from tests.ingress.served import delivery_headers, payload, serve
 

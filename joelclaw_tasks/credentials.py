@@ -1,4 +1,4 @@
-"""Credentials: what a sender may prove to know. A file of them is read again when it changes."""
+"""Credentials: secrets that are shared with others. A file of them is read again when it changes."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ class Credentials:
             except OSError as error:
                 log.warning("%s cannot be read (%s): what it held before counts", self._file, error.strerror)
         return self._values
+
+    def look(self) -> None:
+        """Read the file with the next use, if it has changed by then, however short ago it was looked at."""
+        self._look_at = 0.0
 
     def _read(self, file: Path) -> None:
         found = file.stat()
