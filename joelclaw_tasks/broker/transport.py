@@ -461,7 +461,7 @@ class Channel(stock.Channel):
             pipe = client.pipeline(transaction=False)
             for priority in self.priority_steps:
                 pipe.llen(self._q_for_pri(queue, priority))
-            return sum(pipe.execute()) + self.store.queue_size(queue)
+            return int(sum(pipe.execute())) + self.store.queue_size(queue)
 
     def _purge(self, queue: str) -> int:
         cancelled = self.store.cancel_queue(queue, actor="celery purge", reason="purge")
