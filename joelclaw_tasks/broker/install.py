@@ -192,8 +192,8 @@ class BeforeConsuming(StartStopStep):
         """Judge the server; tell it limits and rates, unless the app has a registry, which does that itself.
 
         What the app declares no more goes; what other apps declare stays. Raises SystemExit when a worker
-        starts on a Redis that may evict accepted work: it ends. One that comes back after its connection broke
-        stays, for its end would cost what it runs; its caretaker warns.
+        starts on a Redis that may evict accepted work: it ends. One whose connection broke stays, for its end
+        would cost what it runs; its caretaker warns.
         """
         require_safe_server(consumer, may_evict=self._has_started)
         self._has_started = True
