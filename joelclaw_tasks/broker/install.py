@@ -191,14 +191,17 @@ class BeforeConsuming(StartStopStep):
     """With each new connection: Redis keeps what it accepts, and knows what tasks declare."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
+    _has_started = False
 
     def start(self, consumer: Any) -> None:
         """Judge the server; tell it limits and rates, unless the app has a registry, which does that itself.
 
-        What the app declares no more goes; what other apps declare stays. Raises SystemExit for a Redis that
-        may evict accepted work: the worker ends.
+        What the app declares no more goes; what other apps declare stays. Raises SystemExit when a worker
+        starts on a Redis that may evict accepted work: it ends. One whose connection broke stays, for its end
+        would cost what it runs; its caretaker warns.
         """
-        require_safe_server(consumer)
+        require_safe_server(consumer, may_evict=self._has_started)
+        self._has_started = True
         if getattr(consumer.app, HAS_REGISTRY, False):
             return
         specs, store = declared_specs(consumer.app).values(), consumer.connection.default_channel.store
@@ -207,14 +210,14 @@ class BeforeConsuming(StartStopStep):
         store.rate(rates_of_handlers(specs), **told)
 
 
-def require_safe_server(consumer: Any) -> None:
+def require_safe_server(consumer: Any, *, may_evict: bool = False) -> None:
     """Raises SystemExit when the broker may evict accepted work, is too old, or holds what is too new."""
     # Not the channel's own client: its one connection may be waiting for work already.
     store = consumer.connection.default_channel.store
     try:
         store.ask(lambda: enter_format(store.client, store.keys))
         promises = read_promises(store.client)
-        promises.require_safe(consumer.connection.as_uri())
+        promises.require_safe(consumer.connection.as_uri(), may_evict=may_evict)
     except (NewerFormat, UnsafeRedis) as error:
         raise SystemExit(f"joelclaw_tasks: {error}\n{error.fix}") from None
     except redis.exceptions.NoPermissionError as error:

@@ -6,7 +6,6 @@ import hashlib
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from time import time
 from typing import Any
 
 from joelclaw_tasks.admission import lane_name
@@ -22,6 +21,8 @@ KEEP_PROPERTY = "jc_keep_ms"
 SPLIT_PROPERTY = "jc_split"
 #: Message header in which a worker receives the delivery tag of its lease.
 TAG_HEADER = "jc_tag"
+#: Message property: in how many ms after its admission a call with a countdown is due.
+COUNTDOWN_PROPERTY = "jc_countdown_ms"
 _YEAR_MS = 366 * 86_400_000
 
 
@@ -42,10 +43,12 @@ def job_of(queue: str, message: Mapping[str, Any], payload: str | bytes, slack_m
     if priority is None:
         priority = from_celery(_number(properties.get("priority")))
     split = properties.get(SPLIT_PROPERTY)
-    eta_ms, retries = due_ms(headers.get("eta")), _number(headers.get("retries"))
+    # What is to come in a while is said so: the clock of whoever says it may be minutes off.
+    eta_ms = -_number(properties.get(COUNTDOWN_PROPERTY)) or due_ms(headers.get("eta"))
+    retries = _number(headers.get("retries"))
     delay_ms = min(_number(spec.get("delay_ms")), _YEAR_MS)
     if delay_ms > 0 and not eta_ms and not retries:
-        eta_ms = int(time() * 1000) + delay_ms
+        eta_ms = -delay_ms
     return Job(
         id=str(headers.get("id") or properties.get("correlation_id") or _content_id(payload)),
         queue=queue,
@@ -92,7 +95,7 @@ def due_ms(eta: object) -> int:
         return 0  # the worker reads the header itself and reports it
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
+    return max(0, int(moment.timestamp() * 1000))
 
 
 def current_tag(job_id: str) -> str:

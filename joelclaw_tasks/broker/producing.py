@@ -12,6 +12,7 @@ from kombu.messaging import ChannelPromise
 
 from joelclaw_tasks.broker.arguments import mask_headers
 from joelclaw_tasks.broker.connection import Connection
+from joelclaw_tasks.broker.jobs import COUNTDOWN_PROPERTY
 
 
 class TaskProducer(Producer):
@@ -61,14 +62,26 @@ class AMQP(stock.AMQP):
     publisher_pool = producer_pool
 
     def as_task_v2(
-        self, task_id: str, name: str, args: Any = None, kwargs: Any = None, *more: Any, **options: Any
+        self,
+        task_id: str,
+        name: str,
+        args: Any = None,
+        kwargs: Any = None,
+        countdown: float | None = None,
+        *more: Any,
+        **options: Any,
     ) -> Any:
-        """The message of a call, which shows no secret of its arguments to whoever only sees it pass."""
-        message = super().as_task_v2(task_id, name, args, kwargs, *more, **options)
+        """The message of a call: it shows no secret of its arguments, and keeps its countdown as it is.
+
+        The ETA that Celery makes of a countdown is by our own clock, which may be minutes off.
+        """
+        message = super().as_task_v2(task_id, name, args, kwargs, countdown, *more, **options)
         headers, sent_event = message.headers, message.sent_event
         task = self.app._tasks.get(name)
         if mask_headers(self.app, task, headers, args or (), kwargs or {}) and sent_event:
             sent_event.update(args=headers["argsrepr"], kwargs=headers["kwargsrepr"])
+        if countdown and countdown > 0:
+            message.properties[COUNTDOWN_PROPERTY] = max(1, int(countdown * 1000))
         return message
 
 

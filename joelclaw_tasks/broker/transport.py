@@ -33,6 +33,7 @@ from joelclaw_tasks.broker.poller import Poller
 from joelclaw_tasks.broker.qos import QoS
 from joelclaw_tasks.broker.resending import admit_once
 from joelclaw_tasks.broker.verifying import Verifier
+from joelclaw_tasks.core.caller import is_full
 from joelclaw_tasks.core.format import FORMAT_PROPERTY, require_known
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
@@ -447,6 +448,17 @@ class Channel(stock.Channel):
 
     # -- the rest of kombu's channel ----------------------------------------------------------
 
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+        except redis.exceptions.ResponseError as error:
+            if not is_full(error):
+                raise
+            # Most often it is noted already. A worker that would end here could not make room.
+            logger.warning(
+                "Redis is full; if queue %s was not bound to %s before, it is not", queue, exchange
+            )
+
     def _get(self, queue: str) -> Any:
         claim = self.holder.exchange([queue], 1, [(queue, self.global_keyprefix + queue)])
         if claim.inbox:
@@ -460,7 +472,12 @@ class Channel(stock.Channel):
         return _message_of(jobs[0])
 
     def _size(self, queue: str) -> int:
-        return int(super()._size(queue)) + self.store.queue_size(queue)
+        # kombu asks in a transaction, which a full Redis refuses even when it only reads.
+        with self.conn_or_acquire() as client:
+            pipe = client.pipeline(transaction=False)
+            for priority in self.priority_steps:
+                pipe.llen(self._q_for_pri(queue, priority))
+            return int(sum(pipe.execute())) + self.store.queue_size(queue)
 
     def _purge(self, queue: str) -> int:
         cancelled = self.store.cancel_queue(queue, actor="celery purge", reason="purge")

@@ -87,7 +87,7 @@ class Caller:
                 replies[i] = reply
         for reply in replies:
             if isinstance(reply, Exception):
-                if "READONLY" in str(reply):
+                if _REPLICA in str(reply):
                     self._wire.forget()  # it was the master once: a new connection finds the new one
                 _refuse_read_only(reply)
                 raise reply
@@ -108,15 +108,22 @@ class Caller:
             raise
 
 
+# redis-py takes the first word off some errors, and a script of Redis 6.2 reports one inside a longer text.
+_FULL = "command not allowed when used memory >"
+_REPLICA = "read only replica"
 _READ_ONLY = {
-    "OOM command not allowed": "its memory is full",
+    _FULL: "its memory is full",
     "MISCONF": "it cannot save to its disk",
-    "READONLY": "it is a replica",
+    _REPLICA: "it is a replica",
 }
 
 
+def is_full(error: Exception) -> bool:
+    """Whether Redis has refused a command because its memory is full."""
+    return _FULL in str(error)
+
+
 def _refuse_read_only(error: Exception) -> None:
-    # A script reports what stopped it inside a longer text.
     for sign, reason in _READ_ONLY.items():
         if sign in str(error):
             raise CoreReadOnly(f"Redis answers, but writes nothing: {reason}") from error

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import redis
+
+from joelclaw_tasks.core.caller import is_full
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.errors import NewerFormat
 
@@ -18,8 +21,13 @@ FORMAT_PROPERTY = "jc_format"
 
 def enter_format(client: Any, keys: Keys) -> None:
     """Before a worker works: raise what Redis holds to our format. Raises NewerFormat if it is beyond us."""
-    client.set(keys.format, FORMAT, nx=True)
-    found = int(client.get(keys.format))
+    if client.get(keys.format) is None:
+        try:
+            client.set(keys.format, FORMAT, nx=True)
+        except redis.exceptions.ResponseError as error:
+            if not is_full(error):
+                raise
+    found = int(client.get(keys.format) or 1)  # a full Redis is told by the next worker, and served meanwhile
     require_known(found, "what this Redis holds")
     if found < FORMAT:
         client.set(keys.format, FORMAT)

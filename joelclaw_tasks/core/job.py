@@ -31,10 +31,10 @@ class Job:
     `lane` names the jobs that pass the same `gates`, in order of rank: `limit:<name>` (with "\t<weight>" for
     a job that takes several places), `rate:<name>`, and first of all, where lanes take turns,
     `share:<whose turn>` (with "\t<jobs of a turn>"). `due_ms` is the epoch
-    millisecond before which it must not start (0: at once); `keep_ms` is how long it is remembered
-    as a duplicate after it finished (0: not at all). `lease_tag` is set when a running job hands over
-    its own successor. `refusal`, when set, sends it to the dead letter with this reason. `rules` is what
-    `Rules.encode` wrote, empty for almost every job.
+    millisecond before which it must not start (0: at once; below 0: so many from now, by the clock of
+    Redis); `keep_ms` is how long it is remembered as a duplicate after it finished (0: not at all).
+    `lease_tag` is set when a running job hands over its own successor. `refusal`, when set, sends it to
+    the dead letter with this reason. `rules` is what `Rules.encode` wrote, empty for almost every job.
     """
 
     id: str

@@ -10,7 +10,7 @@ from joelclaw_tasks.errors import UnsafeRedis
 #: First version of each release line that closes CVE-2025-49844 (a script may run code on the server).
 LUA_FIXED = {(6, 2): (6, 2, 20), (7, 2): (7, 2, 11), (7, 4): (7, 4, 6), (8, 0): (8, 0, 4), (8, 2): (8, 2, 2)}
 _VALKEY_LUA_FIXED = {(7, 2): (7, 2, 11), (8, 0): (8, 0, 6), (8, 1): (8, 1, 4)}
-_EVICTION_FIX = "Run `CONFIG SET maxmemory-policy noeviction` on it, and put it into its configuration."
+EVICTION_FIX = "Run `CONFIG SET maxmemory-policy noeviction` on it, and put it into its configuration."
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,17 @@ class ServerPromises:
         line = self.version[:2]
         return self.version < fixed[line] if line in fixed else line < max(fixed)
 
-    def require_safe(self, place: str) -> None:
+    @property
+    def may_evict(self) -> bool:
+        """Whether accepted work may be thrown away when memory is short."""
+        return self.eviction_policy != "noeviction"
+
+    def require_safe(self, place: str, *, may_evict: bool = False) -> None:
         """Raises UnsafeRedis when the server at `place` would evict accepted work, or is too old."""
-        if self.eviction_policy != "noeviction":
+        if self.may_evict and not may_evict:
             raise UnsafeRedis(
                 f"Redis at {place} may evict accepted work: its maxmemory-policy is {self.eviction_policy}",
-                fix=_EVICTION_FIX,
+                fix=EVICTION_FIX,
             )
         if self.version < (6, 2, 0):
             text = ".".join(map(str, self.version))

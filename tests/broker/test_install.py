@@ -118,6 +118,27 @@ def test_a_worker_refuses_a_redis_that_may_evict(own: Site, policy: str):
     assert " ready." not in worker.log
 
 
+def test_a_running_worker_warns_of_a_redis_that_may_evict_now_and_stays_also_when_it_comes_back(own: Site):
+    options = {"broker_transport_options": {"lease_ms": 600}}
+    worker = own.start("threads", **options).wait_ready()
+    before = own.client.config_get("maxmemory-policy")["maxmemory-policy"]
+    running = own.work.delay("work", 2.0)
+    wait_until(lambda: [running.id] == own.effects("work:started"), "it runs")
+    own.client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        wait_until(lambda: "maxmemory-policy is allkeys-lru now" in worker.log, "the worker warns")
+        assert "CONFIG SET maxmemory-policy noeviction" in worker.log
+        own.client.client_kill_filter(_type="normal", skipme=True)
+        wait_until(lambda: 2 == worker.log.count("Connected to "), "it came back", 15)
+        own.wait_gone(running.id)
+    finally:
+        own.client.config_set("maxmemory-policy", before)
+    wait_until(lambda: "Redis evicts nothing any more" in worker.log, "the worker says that it is mended")
+    assert worker.process.poll() is None
+    assert [running.id] == own.effects("work:started") == own.effects("work:finished")
+    assert 1 == worker.log.count("maxmemory-policy is allkeys-lru now")
+
+
 def test_a_worker_waits_for_redis_for_as_long_as_it_takes_unless_told_otherwise():
     app = joelclaw_tasks.install(Celery("plain", broker="redis://127.0.0.1:1/0", set_as_current=False))
     assert app.conf.broker_connection_max_retries is None

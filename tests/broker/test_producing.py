@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import pytest
 import redis
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Exchange, Queue
-from workers import close_app
+from workers import Site, close_app
 
 import joelclaw_tasks
 from joelclaw_tasks.broker.producing import TaskProducer
+from tests.conftest import wait_until
 
 
 def test_a_queue_is_declared_by_the_first_publish_on_a_connection_and_not_again(
@@ -88,3 +92,25 @@ def test_a_batch_of_calls_loads_no_script_that_redis_knows(redis_url: str, clien
     with app.connection_for_write() as connection:
         assert 16 == connection.default_channel.store.queue_size("celery")
     close_app(app)
+
+
+@pytest.mark.parametrize("wrong_by_s", [-600, 0, 600])
+def test_a_countdown_runs_by_the_clock_of_redis_and_not_by_that_of_the_caller(
+    own: Site, monkeypatch, wrong_by_s: int
+):
+    now = own.app.now
+    monkeypatch.setattr(own.app, "now", lambda: now() + timedelta(seconds=wrong_by_s))
+    counted = own.add.apply_async((1, 1), countdown=60)
+    timed = own.add.apply_async((1, 1), eta=now() + timedelta(seconds=60))
+    seconds, _ = own.client.time()
+    for job in (counted, timed):
+        assert "scheduled" == own.job(job.id)["state"]
+        assert pytest.approx(seconds + 60, abs=3) == own.job(job.id)["due_at"] / 1000
+
+
+def test_the_countdown_of_a_retry_is_of_that_retry(own: Site):
+    own.start("threads").wait_ready()
+    flaky = own.flaky.apply_async((1, 60), countdown=0.1)
+    wait_until(lambda: "retryable" == (own.job(flaky.id) or {}).get("state"), "it waits for its retry", 10)
+    seconds, _ = own.client.time()
+    assert pytest.approx(seconds + 60, abs=3) == own.job(flaky.id)["due_at"] / 1000

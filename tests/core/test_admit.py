@@ -46,6 +46,16 @@ def test_a_due_time_that_is_not_in_the_future_means_at_once(core, due_in_ms):
     assert [Word.ADMITTED] == core.store.admit([core.job(due_ms=core.clock.now + due_in_ms)])
 
 
+def test_a_due_time_below_zero_is_counted_from_now_by_the_clock_of_redis(core):
+    assert [Word.SCHEDULED] == core.store.admit([core.job("a", due_ms=-5_000)])
+    assert [str(core.clock.now + 5_000)] == [entry["due_at"] for entry in core.entries("admit")]
+    assert [("job|a", core.clock.now + 5_000)] == core.text.zrange(core.key.timers, 0, -1, withscores=True)
+    core.clock.advance(4_999)
+    assert [] == core.claim().jobs
+    core.clock.advance(1)
+    assert ["a"] == [claimed.tag.partition("#")[0] for claimed in core.claim().jobs]
+
+
 def test_a_soon_due_job_wakes_a_worker_that_sleeps_until_a_later_timer(core):
     core.admit(due_ms=core.clock.now + 2_000)
     assert 0 == core.text.llen(core.key.wake("q"))
