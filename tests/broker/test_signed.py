@@ -14,7 +14,7 @@ from stranger_app import add_router, make_app
 from test_router import EVENT
 from workers import POOLS, Site, close_app
 
-from joelclaw_tasks.broker.jobs import job_of
+from joelclaw_tasks.broker.jobs import COUNTDOWN_PROPERTY, job_of
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.signing import Signing
 from joelclaw_tasks.core.states import Word
@@ -209,6 +209,7 @@ def test_a_call_that_is_signed_with_another_key_is_refused(signed: Site):
     message = json.loads(payload_of(signed, call.id))
     del message["jc_signature"]
     message["headers"]["id"], message["headers"]["eta"] = "forged", None
+    del message["properties"][COUNTDOWN_PROPERTY]
     job = job_of("stranger", message, json.dumps(message), SLACK_MS)
     Signing("a key of somebody else", None, required=False).sign(job)
     signed.store.admit([job])
