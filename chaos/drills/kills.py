@@ -84,23 +84,20 @@ def _has_long(run: Run) -> bool:
 def judge(history: History, done: dict[str, int]) -> Outcome:
     """What the drill came to. `done` counts kills by kind."""
     outcome = Outcome("kills", {"kills": sum(done.values()), "by_kind": done})
-    again_s = list(restarts(history))
+    waits_s = list(restarts(history))
+    again_s = [wait_s for wait_s in waits_s if wait_s is not None]
     outcome.at_least("restarted", len(again_s), sum(done.values()) // 2)
+    outcome.at_most("never_restarted", waits_s.count(None), 0)
     outcome.figures["restart_s"] = spread(again_s)
     outcome.at_most("restart_p50_s", outcome.figures["restart_s"]["p50"], P50_S)
     outcome.at_most("restart_p99_s", outcome.figures["restart_s"]["p99"], P99_S)
-    for job, attempts in history.attempts_of.items():
-        starts = sum(each.started_at is not None for each in attempts)
-        retries = history.tales[job].retries() if job in history.tales else 0
-        if starts > 1 + retries + history.interruptions(job):
-            outcome.broken.append(f"{job} started {starts} times")
     outcome.at_most("discarded", sum(_is_buried(history, job) for job in history.tales), 0)
     outcome.judge(Verdict.of(history))
     return outcome
 
 
-def restarts(history: History) -> Iterator[float]:
-    """For each job that a kill took from a worker, started or only claimed: seconds to its next start."""
+def restarts(history: History) -> Iterator[float | None]:
+    """Seconds to the next start of each job that a kill took from a worker; None: there was none."""
     deaths = [fault for fault in history.faults if fault.kills]
     for job, attempts in history.attempts_of.items():
         starts = sorted(each.started_at for each in attempts if each.started_at is not None)
@@ -114,7 +111,7 @@ def restarts(history: History) -> Iterator[float]:
             if later:
                 yield min(later) - died_at
             elif not _is_buried(history, job):
-                yield float("inf")
+                yield None
 
 
 def _is_buried(history: History, job: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from chaos.history import History
 from chaos.verdict import Verdict, percentile
 from joelclaw_tasks.core.violation import Violation
 
@@ -56,6 +57,24 @@ def spread(seconds: Sequence[float]) -> dict[str, float | None]:
         "p99": percentile(seconds, 99),
         "max": round(max(seconds), 3) if seconds else None,
     }
+
+
+def second_starts(history: History) -> int:
+    """How many starts were not the first of their job, and not asked for by it."""
+    return sum(
+        max(0, sum(each.started_at is not None for each in attempts) - 1 - retries(history, job))
+        for job, attempts in history.attempts_of.items()
+    )
+
+
+def retries(history: History, job: str) -> int:
+    """How often the task of a job asked to run again."""
+    return history.tales[job].retries() if job in history.tales else 0
+
+
+def expired(history: History) -> int:
+    """How many leases were taken from their holders."""
+    return sum(move["verb"] == "expire" for move in history.moves)
 
 
 def _sentence(violation: Violation) -> str:

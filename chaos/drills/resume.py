@@ -1,7 +1,7 @@
 """resume: Redis is away for a while, or its connections are silently dead; everybody goes on by himself.
 
-Everybody: a worker of each pool, a producer, a beat and the ingress. Each worker has a queue of its own beside
-the common one, so that a job sent past every proxy shows when it claims again.
+Everybody: a worker of each pool, a producer, a beat and the ingress. Each worker has a queue of its own, too,
+so that a job sent past every proxy shows when it claims again.
 """
 
 from __future__ import annotations

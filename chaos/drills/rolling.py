@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 
-from chaos.drills.outcome import Outcome, Say, spread
+from chaos.drills.outcome import Outcome, Say, expired, retries, second_starts, spread
 from chaos.drills.running import Running
 from chaos.fault import noted
 from chaos.fleet import Fleet
@@ -81,14 +81,11 @@ def _stop(fleet: Fleet, worker: Process) -> bool:
 
 def judge(history: History, outcome: Outcome) -> Outcome:
     """Judge what became of the jobs."""
-    burned = again = 0
-    for job, attempts in history.attempts_of.items():
-        retries = history.tales[job].retries() if job in history.tales else 0
-        burned += max(0, sum(each.started_at is not None for each in attempts) - 1 - retries)
-        again += max(0, len(attempts) - 1 - retries)
-    outcome.at_most("burned", burned, 0)
-    outcome.at_most("expired", sum(move["verb"] == "expire" for move in history.moves), 0)
+    outcome.at_most("burned", second_starts(history), 0)
+    outcome.at_most("expired", expired(history), 0)
     # Claimed but not started when the signal came: handed back at once, which costs no start.
-    outcome.figures["given_back_unstarted"] = again
+    outcome.figures["given_back_unstarted"] = sum(
+        len(attempts) - 1 - retries(history, job) for job, attempts in history.attempts_of.items()
+    )
     outcome.judge(Verdict.of(history))
     return outcome

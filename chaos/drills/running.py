@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A start whose end is not written yet. `attempt` counts from 1; `admitted_at` is in epoch milliseconds."""
+    """A start whose end is not written yet."""
 
     tag: str
     family: str
@@ -19,18 +19,8 @@ class Run:
     at: float
 
     @property
-    def job(self) -> str:
-        """The id of its job."""
-        return self.tag.rsplit("#", 2)[0]
-
-    @property
-    def admitted_at(self) -> int:
-        """When its job was admitted."""
-        return int(self.tag.rsplit("#", 2)[1])
-
-    @property
     def attempt(self) -> int:
-        """Which claim of its job it is."""
+        """Which claim of its job it is, from 1."""
         return int(self.tag.rsplit("#", 2)[2])
 
 
