@@ -7,7 +7,7 @@ WORKERS ?= 2
 MINUTES ?= 60
 SEED ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help venv up demo test check bench chaos chaos-quick chaos-long chaos-proof chaos-stock pins format clean
+.PHONY: help venv up demo test check bench chaos chaos-quick chaos-long chaos-proof chaos-stock chaos-drills pins format clean
 .PHONY: check-format check-lint check-types check-imports check-lua check-docs
 
 help: ## List the targets
@@ -75,6 +75,12 @@ chaos-proof: venv ## Four builds that are broken on purpose: each must be caught
 chaos-stock: venv ## What the same faults do to stock Celery, for comparison
 	$(BIN)/python -m chaos.resets --seed $(SEED)
 	$(BIN)/python -m chaos.stock --seed $(SEED)
+
+chaos-drills: venv ## Measure the promises one by one, for about 25 minutes
+	$(BIN)/python -m chaos.drills kills --seed $(SEED)
+	$(BIN)/python -m chaos.drills rolling --seed $(SEED)
+	$(BIN)/python -m chaos.drills resume --seed $(SEED)
+	$(BIN)/python -m chaos.drills busy --seed $(SEED)
 
 pins: ## Write constraints.txt anew (UPGRADE=1: take the newest versions)
 	$(PYTHON) -m venv .venv-pins

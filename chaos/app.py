@@ -1,7 +1,8 @@
 """The app of the fleet under test: tasks that write down their own starts and ends, past everything.
 
 Its environment: CHAOS_BROKER (a Redis URL), CHAOS_HISTORY (the file), CHAOS_WORKER (who we are),
-CHAOS_LEASE_MS; for a build that is broken on purpose, CHAOS_BUILD; and CHAOS_SIDE=stock for plain Celery.
+CHAOS_LEASE_MS; for a build that is broken on purpose, CHAOS_BUILD; CHAOS_SIDE=stock for plain Celery; and
+CHAOS_DEFAULT_TIMEOUTS=1 for the timeouts that everybody has who sets none.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ if os.environ.get("CHAOS_BUILD"):
 
 import joelclaw_tasks
 
+TIMEOUTS = {"socket_timeout": 6, "socket_connect_timeout": 3}
+if os.environ.get("CHAOS_DEFAULT_TIMEOUTS"):
+    TIMEOUTS = {}
+
 
 def make_app() -> Celery:
     """The app, on the admission layer or, for comparison, on Celery's own transport with late acks."""
@@ -45,8 +50,7 @@ def make_app() -> Celery:
         return app
     app.conf.update(
         broker_transport_options={
-            "socket_timeout": 6,
-            "socket_connect_timeout": 3,
+            **TIMEOUTS,
             "lease_ms": int(os.environ.get("CHAOS_LEASE_MS", "15000")),
             "transitions_max": 10_000_000,
         },
