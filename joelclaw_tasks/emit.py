@@ -398,7 +398,7 @@ def read_spooled(line: bytes) -> tuple[NewEvent, int]:
         at = datetime.fromisoformat(kept["at"]) if "at" in kept else None
         chosen = {name: kept[name] for name in _KEPT if name in kept}
         return NewEvent(**{**chosen, "id": kept["id"], "at": at}), int(kept["at_ms"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a line of a spool: {type(error).__name__}") from None
 
 

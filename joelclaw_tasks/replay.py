@@ -1,19 +1,23 @@
-"""replay: emit what waits in a spool, each event under the id that was fixed before it was first tried."""
+"""replay: emit what waits in a spool, each event under the id that was fixed before it was first tried.
+
+What was sent is noted beside the spool, for a Redis that forgets what it took: see steering/reconcile.py.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 from typing import Any
 
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import Emitter, Planned, Receipt, read_spooled
+from joelclaw_tasks.emit import Emitter, JobReceipt, Planned, Receipt, read_spooled
 from joelclaw_tasks.errors import CoreUnreachable, EventRefused, JoelclawError
 from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.sent_log import Sent, SentLog
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.spool import Drained, Spool
 
@@ -23,7 +27,8 @@ class Replayed:
     """What came of a replay: `sent` events with the `decisions` for their jobs, and `refused` ones.
 
     `busy`: another process replays this spool, and this one did nothing. `kept`: the file with what was
-    refused, now or before; None when there is nothing in it.
+    refused, now or before; None when there is nothing in it. `unnoted`: sent events that could not be noted,
+    as the disk is full: `joelclaw queue reconcile` knows nothing of them.
     """
 
     spool: str
@@ -32,6 +37,7 @@ class Replayed:
     busy: bool = False
     decisions: dict[str, int] = field(default_factory=dict)
     kept: str | None = None
+    unnoted: int = 0
 
 
 def replay(settings: Settings, *, spool: Path | None = None, again: bool = False) -> Replayed:
@@ -45,28 +51,93 @@ def replay(settings: Settings, *, spool: Path | None = None, again: bool = False
     if again:
         waiting.take_back(_insist)
     if not waiting.has_lines():
-        return _replayed(waiting, Drained(), Counter())
+        return _replayed(waiting, Drained(), None)
     # Without a spool: what cannot be sent now is in one already.
     emitter = Emitter(settings, Registry.load(settings.registry_dir), Store.connect(settings))
-    decisions: Counter[str] = Counter()
-    oldest_ms = int(time() * 1000) - settings.keep_finished_ms
+    sender = Sender(emitter, SentLog(waiting.path, settings.keep_finished_ms))
+    oldest_ms = now_ms() - settings.keep_finished_ms
 
     def send(lines: Sequence[bytes]) -> dict[int, str]:
         planned: dict[int, Planned] = {}
         refused: dict[int, str] = {}
         for position, line in enumerate(lines):
             try:
-                planned[position] = _plan(emitter, line, oldest_ms)
+                planned[position] = plan_line(emitter, line, oldest_ms)
             except (ValueError, JoelclawError) as error:
-                refused[position] = _reason(error)
-        receipts, failed = _admit(emitter, planned)
-        decisions.update(job.decision for receipt in receipts for job in receipt.jobs)
-        return refused | failed
+                refused[position] = reason_of(error)
+        return refused | sender.send(planned, lines)
 
-    return _replayed(waiting, waiting.drain(send), decisions)
+    return _replayed(waiting, waiting.drain(send), sender)
 
 
-def _plan(emitter: Emitter, line: bytes, oldest_ms: int) -> Planned:
+class Sender:
+    """Sends lines of a spool and notes them. `decisions`: jobs of each; `unnoted`: as in Replayed."""
+
+    def __init__(self, emitter: Emitter, log: SentLog) -> None:
+        self._emitter = emitter
+        self._log = log
+        self.decisions: Counter[str] = Counter()
+        self.unnoted = 0
+
+    def send(self, planned: Mapping[int, Planned], lines: Sequence[bytes]) -> dict[int, str]:
+        """Admit what was planned from the lines, by position; answers why some of it never can be.
+
+        Raises CoreUnreachable.
+        """
+        receipts, refused = self._admit(planned)
+        for receipt in receipts.values():
+            self.decisions.update(job.decision for job in receipt.jobs)
+        sent_at = now_ms()
+        # Noted before the spool forgets them: whoever is killed here sends them again, and notes them then.
+        entries = [Sent(sent_at, _known_from_now(receipt), lines[at]) for at, receipt in receipts.items()]
+        try:
+            self._log.note(entries)
+        except OSError:
+            self.unnoted += len(entries)  # they are in Redis: a full disk must not keep the others here
+        return refused
+
+    def _admit(self, planned: Mapping[int, Planned]) -> tuple[dict[int, Receipt], dict[int, str]]:
+        """All together; one by one when one of them spoils it for the others."""
+        try:
+            return dict(zip(planned, self._emitter.admit(list(planned.values())), strict=True)), {}
+        except CoreUnreachable:
+            raise
+        except JoelclawError:
+            receipts: dict[int, Receipt] = {}
+            refused: dict[int, str] = {}
+            for position, event in planned.items():
+                try:
+                    receipts[position] = self._emitter.admit([event])[0]
+                except CoreUnreachable:
+                    raise
+                except JoelclawError as error:
+                    refused[position] = reason_of(error)
+            return receipts, refused
+
+
+def now_ms() -> int:
+    """The time of this machine in epoch milliseconds."""
+    return int(time() * 1000)
+
+
+def _known_from_now(receipt: Receipt) -> tuple[str, ...]:
+    return tuple(job.job_id for job in receipt.jobs if _is_kept(job))
+
+
+def _is_kept(job: JobReceipt) -> bool:
+    """Whether Redis knows this id from now on. What was dropped for another job leaves none."""
+    return job.duplicate_of == job.job_id if job.decision == "duplicate" else job.decision in _KEPT
+
+
+_KEPT = {"admitted", "scheduled", "debounced", "batched"}
+
+
+def plan_line(emitter: Emitter, line: bytes, oldest_ms: int) -> Planned:
+    """The event of a line and its jobs, as of the time of its emit.
+
+    Raises ValueError, and what `Emitter.plan` raises; EventRefused also for one from before `oldest_ms`
+    (epoch), unless somebody insists on it.
+    """
     new, at_ms = read_spooled(line)
     if at_ms < oldest_ms and not _is_insisted(line):
         raise EventRefused("it is so old that it may have been done and forgotten")
@@ -76,26 +147,7 @@ def _plan(emitter: Emitter, line: bytes, oldest_ms: int) -> Planned:
         raise ValueError(f"not an event: {type(error).__name__}") from None
 
 
-def _admit(emitter: Emitter, planned: dict[int, Planned]) -> tuple[list[Receipt], dict[int, str]]:
-    """All together; one by one when one of them spoils it for the others."""
-    try:
-        return emitter.admit(list(planned.values())), {}
-    except CoreUnreachable:
-        raise
-    except JoelclawError:
-        receipts: list[Receipt] = []
-        failed: dict[int, str] = {}
-        for position, event in planned.items():
-            try:
-                receipts += emitter.admit([event])
-            except CoreUnreachable:
-                raise
-            except JoelclawError as error:
-                failed[position] = _reason(error)
-        return receipts, failed
-
-
-def _replayed(spool: Spool, drained: Drained, decisions: Counter[str]) -> Replayed:
+def _replayed(spool: Spool, drained: Drained, sender: Sender | None) -> Replayed:
     kept = spool.refused_path
     has_kept = kept.exists() and kept.stat().st_size > 0
     return Replayed(
@@ -103,12 +155,14 @@ def _replayed(spool: Spool, drained: Drained, decisions: Counter[str]) -> Replay
         sent=drained.sent,
         refused=drained.refused,
         busy=drained.busy,
-        decisions=dict(decisions),
+        decisions=dict(sender.decisions) if sender else {},
         kept=str(kept) if has_kept else None,
+        unnoted=sender.unnoted if sender else 0,
     )
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why a line is refused, for people."""
     return f"{error.code}: {error}" if isinstance(error, JoelclawError) else str(error)
 
 

@@ -3,6 +3,7 @@
     <path>             appended under flock and synced before the producer is told
     <path>.replaying   what a replay has taken; <path>.lock says how much of it is done
     <path>.refused     lines that cannot be sent, each with the reason
+    <path>.sent        lines that were sent lately (see sent_log.py)
 
 A replay that is killed goes on where it was, or a little before: whoever sends the lines must be able
 to send one twice. See docs/operations.md.
@@ -10,11 +11,9 @@ to send one twice. See docs/operations.md.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from joelclaw_tasks.errors import SpoolFailed
+from joelclaw_tasks.spool_files import (
+    append,
+    held_file,
+    private,
+    read_lines,
+    reason_of,
+    size,
+    sync_directory,
+    write,
+)
 
 #: Lines that are sent together, and are sent again when the replay dies on the way.
 AT_ONCE = 500
@@ -54,15 +63,27 @@ class Spool:
         """Keep the lines: they are on the disk when this returns. Raises SpoolFailed; then none is kept."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _held_file(self.path) as descriptor:
-                _append(descriptor, lines)
-            _sync_directory(self.path.parent)
+            with held_file(self.path) as descriptor:
+                append(descriptor, lines)
+            sync_directory(self.path.parent)
         except OSError as error:
-            raise SpoolFailed(f"the spool {self.path} cannot be written: {_reason(error)}") from error
+            raise SpoolFailed(f"the spool {self.path} cannot be written: {reason_of(error)}") from error
 
     def has_lines(self) -> bool:
         """Whether anything waits to be sent."""
-        return any(_size(path) for path in (self.path, self._replaying_path))
+        return any(size(path) for path in (self.path, self._replaying_path))
+
+    def waiting(self) -> Iterator[tuple[Path, int, bytes | None]]:
+        """The lines that no replay has sent: file, number and line (None: too long). Raises OSError."""
+        done_bytes = 0
+        try:
+            with self._beside("lock").open("rb") as lock:
+                done_bytes = _noted(lock.fileno())
+        except FileNotFoundError:
+            pass
+        for path, start in ((self._replaying_path, done_bytes), (self.path, 0)):
+            for number, line in read_lines(path, start):
+                yield path, number, line
 
     def drain(self, send: Send) -> Drained:
         """Send all lines, oldest first; what `send` refuses is kept aside.
@@ -81,7 +102,7 @@ class Spool:
                     sent += len(lines) - len(reasons)
                     refused += len(reasons)
         except OSError as error:
-            raise SpoolFailed(f"the spool {self.path} cannot be replayed: {_reason(error)}") from error
+            raise SpoolFailed(f"the spool {self.path} cannot be replayed: {reason_of(error)}") from error
         return Drained(sent, refused)
 
     def take_back(self, renew: Callable[[bytes], bytes | None]) -> int:
@@ -91,26 +112,26 @@ class Spool:
         """
         try:
             with self._alone() as lock:
-                if lock is None or not _size(self.refused_path):
+                if lock is None or not size(self.refused_path):
                     return 0
                 entries = self.refused_path.read_bytes().splitlines(keepends=True)
                 renewed = [(entry, renew(_line_of(entry))) for entry in entries]
                 lines = [line for _, line in renewed if line is not None]
                 self.append(lines)
                 rest = self._beside("refused.new")
-                with _private(rest, os.O_TRUNC) as descriptor:
-                    _write(descriptor, b"".join(entry for entry, line in renewed if line is None))
+                with private(rest, os.O_TRUNC) as descriptor:
+                    write(descriptor, b"".join(entry for entry, line in renewed if line is None))
                 rest.replace(self.refused_path)
                 return len(lines)
         except OSError as error:
-            raise SpoolFailed(f"the spool {self.path} cannot be replayed: {_reason(error)}") from error
+            raise SpoolFailed(f"the spool {self.path} cannot be replayed: {reason_of(error)}") from error
 
     @contextmanager
     def _alone(self) -> Iterator[int | None]:
         """The lock file of the one replay, or None when another one has it. A killed one lets go."""
         if not self.path.parent.is_dir():
             self.path.parent.mkdir(parents=True, mode=0o700)
-        with _private(self._beside("lock")) as descriptor:
+        with private(self._beside("lock")) as descriptor:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -124,9 +145,9 @@ class Spool:
             return lines
         self._replaying_path.unlink(missing_ok=True)
         _note(lock, 0)  # before the next file: an old number would skip lines of it
-        if not _size(self.path):
+        if not size(self.path):
             return []
-        with _held_file(self.path):
+        with held_file(self.path):
             self.path.rename(self._replaying_path)
         return self._read(0)
 
@@ -150,8 +171,8 @@ class Spool:
             }
             for position, reason in sorted(reasons.items())
         ]
-        with _held_file(self.refused_path) as descriptor:
-            _append(descriptor, [json.dumps(entry).encode() for entry in entries])
+        with held_file(self.refused_path) as descriptor:
+            append(descriptor, [json.dumps(entry).encode() for entry in entries])
 
 
 def _line_of(entry: bytes) -> bytes:
@@ -159,60 +180,6 @@ def _line_of(entry: bytes) -> bytes:
         return str(json.loads(entry)["line"]).encode()
     except (ValueError, KeyError, TypeError):
         return b""
-
-
-@contextmanager
-def _private(path: Path, flags: int = 0) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _held_file(path: Path) -> Iterator[int]:
-    """The file of that name, alone. It may be renamed while one waits for it: then it is another by now."""
-    while True:
-        with _private(path, os.O_APPEND) as descriptor:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            opened = os.fstat(descriptor)
-            if not stat.S_ISREG(opened.st_mode):
-                raise OSError(errno.EINVAL, "it is not a plain file")
-            try:
-                is_named_so = path.stat().st_ino == opened.st_ino
-            except FileNotFoundError:
-                is_named_so = False
-            if is_named_so:
-                yield descriptor
-                return
-
-
-def _append(descriptor: int, lines: Sequence[bytes]) -> None:
-    """All of the lines, or, when the disk is full, none."""
-    size = os.fstat(descriptor).st_size
-    # Whoever died in the middle of a line must not take the next one along.
-    torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-    try:
-        _write(descriptor, b"\n" * torn + b"".join(line + b"\n" for line in lines))
-    except BaseException:
-        os.ftruncate(descriptor, size)
-        raise
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-    os.fsync(descriptor)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _noted(lock: int) -> int:
@@ -226,14 +193,3 @@ def _noted(lock: int) -> int:
 def _note(lock: int, done_bytes: int) -> None:
     os.pwrite(lock, b"%20d\n" % done_bytes, 0)
     os.fsync(lock)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__

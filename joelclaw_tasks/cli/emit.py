@@ -175,6 +175,8 @@ def _replayed_view(replayed: Replayed) -> Callable[[Console], None]:
         console.print(text(f"{replayed.sent} events emitted: {jobs or 'no jobs'}"))
         if replayed.refused:
             console.print(text(f"{replayed.refused} refused", "yellow"))
+        if replayed.unnoted:
+            console.print(text(f"{replayed.unnoted} could not be noted beside the spool", "yellow"))
         if replayed.kept:
             console.print(text(f"what was refused, with the reasons: {replayed.kept}", "yellow"))
 

@@ -119,9 +119,9 @@ class Failure:
                 error.details, error.next_actions, error.view,
             )  # fmt: skip
         if _is_unreachable(error):
-            fix = error.fix if isinstance(error, CoreUnreachable) else CoreUnreachable.fix
+            ours = error if isinstance(error, CoreUnreachable) else CoreUnreachable
             message = without_url_passwords(str(error))
-            return cls(CoreUnreachable.code, message, fix, ExitCode.UNREACHABLE)
+            return cls(ours.code, message, ours.fix, ExitCode.UNREACHABLE)
         if isinstance(error, JoelclawError):
             faults = getattr(error, "faults", None)
             details = {"faults": list(faults)} if faults else getattr(error, "details", None)

@@ -18,6 +18,7 @@ from joelclaw_tasks.cli.queue_parts import (
     open_store,
     resume_command,
 )
+from joelclaw_tasks.cli.queue_reconcile import reconcile
 from joelclaw_tasks.cli.queue_simulate import simulate
 from joelclaw_tasks.cli.queue_stats import stats
 from joelclaw_tasks.cli.queue_steer import DEFAULT_TTL, drain, limit, pause, rate, resume
@@ -82,6 +83,7 @@ for verb in (pause, resume, limit, rate, drain, priority, cancel, retry, shed, u
 queue.command("explain")(explain)
 queue.command("simulate")(simulate)
 queue.command("audit")(audit)
+queue.command("reconcile")(reconcile)
 queue.command("stats")(stats)
 queue.command("timeline")(timeline)
 queue.command("watch")(watch)

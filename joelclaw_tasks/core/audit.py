@@ -22,6 +22,7 @@ from joelclaw_tasks.core.history import Entry
 from joelclaw_tasks.core.keys import KEYS
 from joelclaw_tasks.core.states import Verb
 from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.core.unended import Unended
 from joelclaw_tasks.core.violation import Violation
 
 #: Keys or members that one step reads; what one audit reports at most.
@@ -150,8 +151,13 @@ class Audit:
     def _check_history(self) -> None:
         entries = self._store.history.read()
         rates = self._client.hgetall(self._keys.rates)
-        for violation in audit_history(self._counted(entries), rates):
+        unended = Unended(self._client, self._keys)
+        for violation in audit_history(self._counted(entries, unended), rates):
             self._add(violation)
+        for last in unended.gone(self._store.history):
+            detail = f"it was {last.to_state} at {last.at}, has not ended, and has no record any more"
+            advice = "Its message is lost: emit its event, or call its task, again under the same id."
+            self._add(Violation("I1", "JOB_GONE", last.job, detail, advice=advice))
 
     def _overtaken(self, queues: Sequence[str]) -> Iterator[tuple[str, Violation]]:
         """Queues whose best ready job, with no gate before it, saw jobs start that came after its rank."""
@@ -176,9 +182,10 @@ class Audit:
                     yield queue, Violation("I6", "OVERTAKEN", job_id, detail, advice=advice)
                     break
 
-    def _counted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+    def _counted(self, entries: Iterable[Entry], unended: Unended) -> Iterator[Entry]:
         for entry in entries:
             self._found.entries += 1
+            unended.note(entry)
             yield entry
 
     # -- suspicions -----------------------------------------------------------------------------

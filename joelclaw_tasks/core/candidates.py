@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from joelclaw_tasks.core.keys import Keys
@@ -35,14 +36,14 @@ class Candidates:
         self, states: Collection[State], wanted: LaneFilter, *, with_payload: bool = False
     ) -> Iterator[list[dict[str, Any]]]:
         """All jobs in these states, at most about 1,000 in a page; see `read` for what a job has."""
-        page: list[str] = []
-        for job_id in self._ids(states, wanted):
-            page.append(job_id)
-            if len(page) >= _PAGE:
-                yield self._in_states(page, states, with_payload=with_payload)
-                page = []
-        if page:
+        for page in self.id_pages(states, wanted):
             yield self._in_states(page, states, with_payload=with_payload)
+
+    def id_pages(self, states: Collection[State], wanted: LaneFilter) -> Iterator[list[str]]:
+        """The ids alone, as the places that list jobs in these states have them, at most 1,000 in a page."""
+        ids = self._ids(states, wanted)
+        while page := list(islice(ids, _PAGE)):
+            yield page
 
     def read(self, ids: Sequence[str], *, with_payload: bool = False) -> list[dict[str, Any]]:
         """The jobs that exist: id, and their fields with numbers as numbers, P0..P3, `payload` as bytes."""

@@ -194,6 +194,11 @@ class Controls(Caller, ABC):
         made, words = self._call(verb, [*head, *extra, *ids])
         return made.decode(), read_words(words)
 
+    def reconcile(self, *, actor: str, reason: str, target: str) -> str:
+        """Note that what Redis has lost is about to be mended, before it is; answers the act."""
+        args = [*self._head(), text(actor, 200), text(reason), text(target)]
+        return str(self._call("reconcile", args).decode())
+
     # -- what was done ------------------------------------------------------------------------
 
     def undo(self, act: str, *, actor: str, reason: str = "") -> tuple[Act, int, int]:

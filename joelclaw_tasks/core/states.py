@@ -46,6 +46,7 @@ class Verb(StrEnum):
     UNSHED = "unshed"
     DRAIN = "drain"
     UNDO = "undo"
+    RECONCILE = "reconcile"
 
 
 class Word(StrEnum):

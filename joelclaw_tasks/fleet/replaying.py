@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from joelclaw_tasks.errors import JoelclawError
 from joelclaw_tasks.fleet.child import View
-from joelclaw_tasks.replay import replay
+from joelclaw_tasks.replay import now_ms, replay
+from joelclaw_tasks.sent_log import SentLog
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.spool import Spool
 
@@ -23,5 +25,8 @@ async def keep_replaying(settings: Settings, view: View, *, every_s: float = REP
                 view.event("spool", f"WARNING: its events wait on: {error}")
             else:
                 refused = f", {done.refused} refused: see {done.kept}" if done.refused else ""
-                view.event("spool", f"{done.sent} events emitted{refused}")
+                unnoted = f", {done.unnoted} not noted: the disk is full" if done.unnoted else ""
+                view.event("spool", f"{done.sent} events emitted{refused}{unnoted}")
+        with contextlib.suppress(OSError):
+            SentLog(settings.spool_file, settings.keep_finished_ms).forget(now_ms())
         await asyncio.sleep(every_s)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from joelclaw_tasks.core.rate import Rate
 from joelclaw_tasks.core.states import WAITING
@@ -14,12 +15,16 @@ from joelclaw_tasks.errors import NotPaused, UnknownControl
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.dead_verbs import DeadVerbs
 from joelclaw_tasks.steering.draining import Draining
+from joelclaw_tasks.steering.findings import Reconciled
 from joelclaw_tasks.steering.job_verbs import Ttl
 from joelclaw_tasks.steering.names import gate_among
 from joelclaw_tasks.steering.results import Control, Drained, Undone
 from joelclaw_tasks.steering.seeing import Seeing
 from joelclaw_tasks.steering.ttl import LONGEST_PAUSE_MS, parse_ttl_ms
 from joelclaw_tasks.steering.where import Where
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 
 class Queue(Seeing, DeadVerbs):
@@ -174,6 +179,30 @@ class Queue(Seeing, DeadVerbs):
             on_progress(undone)
             if not left or stop():
                 return undone
+
+    # -- what Redis lost ----------------------------------------------------------------------
+
+    def reconcile(
+        self,
+        *,
+        apply: bool = False,
+        app: Celery | None = None,
+        spools: Sequence[Path] = (),
+        reason: str = "",
+        actor: str | None = None,
+        on_progress: Callable[[str], object] = lambda _: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Reconciled:
+        """Find what spools, results and the stream know and Redis does not; `apply` mends what can be.
+
+        `app` has the results (default: those in this Redis), `spools` are files of producers (default: the
+        one of the settings). See steering/reconcile.py. Raises RegistryError when events are lost and the
+        registry has faults.
+        """
+        from joelclaw_tasks.steering.reconcile import Reconcile
+
+        compared = Reconcile(self.store, self.settings, app=app, spools=spools, say=on_progress, stop=stop)
+        return compared.mend(actor=self._by(actor), reason=reason) if apply else compared.find()
 
     def _act(self, control: str) -> Control:
         return next(act for act in reversed(self.acts()) if act.id == control)

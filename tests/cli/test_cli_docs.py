@@ -31,6 +31,7 @@ def test_every_option_on_the_page_is_in_the_help(joelclaw_offline: JoelclawProce
             ["queue", "priority"],
             ["queue", "stats"],
             ["queue", "simulate"],
+            ["queue", "reconcile"],
             ["queue", "watch"],
             ["dead", "list"],
             ["dead", "revive"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -200,3 +201,14 @@ def test_on_a_terminal_the_jobs_are_a_table(joelclaw: JoelclawProcess) -> None:
     assert "content.validate" in seen.screen
     assert "admitted" in seen.screen
     assert "next:\n  joelclaw queue inspect " in seen.screen
+
+
+def test_a_spool_that_cannot_take_it_either_is_named_as_what_failed(
+    joelclaw_offline: JoelclawProcess, tmp_path: Path
+) -> None:
+    joelclaw_offline.env["JOELCLAW_SPOOL"] = str(tmp_path)
+
+    piped = joelclaw_offline("emit", "content/updated", "-d", BODY, "--spool")
+
+    assert (piped.code, piped.error["code"]) == (3, "SPOOL_FAILED")
+    assert "JOELCLAW_SPOOL" in piped.envelope["fix"]

@@ -88,7 +88,7 @@ class Core:
         """Everything in Redis except the stream, the tokens and the time of the last look."""
         left_out = {self.key.transitions, self.key.seen_at}
         return {
-            name: _value(self.text, name)
+            name: value_of(self.text, name)
             for name in sorted(self.text.keys("*"))
             if name not in left_out and not name.startswith(self.key.wake(""))
         }
@@ -97,8 +97,10 @@ class Core:
         return Structure(self.text, self.key)
 
 
-def _value(client: redis.Redis, name: str) -> Any:
+def value_of(client: redis.Redis, name: str) -> Any:
     kind = client.type(name)
+    if kind == "stream":
+        return client.xrange(name)
     if kind == "hash":
         return client.hgetall(name)
     if kind == "zset":
