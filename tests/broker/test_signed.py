@@ -14,6 +14,7 @@ from stranger_app import add_router, make_app
 from test_router import EVENT
 from workers import POOLS, Site, close_app
 
+from joelclaw_tasks.broker.holder import end_holder
 from joelclaw_tasks.broker.jobs import COUNTDOWN_PROPERTY, job_of
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.signing import Signing
@@ -288,7 +289,8 @@ def test_a_gate_that_bounds_nothing_any_more_holds_nobody_up(signed: Site):
         message = channel.basic_get("stranger")
         assert call.id == message.headers["id"]
         message.ack()
-    signed.wait_gone(call.id)
+        signed.wait_gone(call.id)
+        end_holder(channel.holder)  # it would look after the workers of later tests
 
 
 # -- keys --------------------------------------------------------------------------------------------
