@@ -9,6 +9,7 @@ import pytest
 from kombu import Consumer, Exchange, Producer, Queue
 from workers import Site
 
+from joelclaw_tasks.broker.holder import _holders, end_holder
 from tests.conftest import wait_until
 
 
@@ -16,6 +17,14 @@ from tests.conftest import wait_until
 def connection(own: Site):
     with own.app.connection_for_write() as connection:
         yield connection
+
+
+@pytest.fixture(autouse=True)
+def no_holder_stays():
+    """A holder of this process would look after the dead workers of later tests."""
+    yield
+    for holder in list(_holders.values()):
+        end_holder(holder)
 
 
 def test_purge_counts_what_was_available_and_what_was_scheduled(own: Site, connection):
