@@ -61,7 +61,7 @@ bench: venv ## Compare with stock Celery (QUICK=1: one small round)
 	$(BIN)/python -m bench
 
 chaos-quick: venv ## Each fault once, then several at once, under 3 minutes (SEED=1)
-	$(BIN)/python -m chaos --seed $(SEED) --mixed 15
+	$(BIN)/python -m chaos --seed $(SEED) --mixed 8
 
 chaos: venv ## The same, with many mixed faults, for about 10 minutes
 	$(BIN)/python -m chaos --seed $(SEED) --minutes 10

@@ -20,7 +20,7 @@ from chaos.verdict import Verdict
 
 #: A round of `--minutes`: long enough for many mixed faults, short enough for a history that is read at once.
 ROUND_S = 540.0
-_ALONE_S = 110.0
+_ALONE_S = 150.0
 _MOST_VIOLATIONS = 20
 #: What shows each broken build.
 _PROOFS = dict.fromkeys(BUILDS, ("flush-scripts", "kill-worker-tree")) | {
