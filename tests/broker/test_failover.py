@@ -100,7 +100,7 @@ def test_a_master_that_steps_down_is_left_at_once(pair: Pair, site: Site):
 def test_a_store_writes_to_the_new_master_by_itself(pair: Pair):
     store = Store.connect(Settings(redis_url=pair.url), timeout_s=2.0)
     assert 0 == store.renew("me", {"run_id": "x", "client_id": 1})
-    time.sleep(0.2)
+    assert 1 <= store.client.wait(1, 5_000)  # the replica has it
     pair.signal_master(signal.SIGKILL)
     pair.wait_failed_over()
 
