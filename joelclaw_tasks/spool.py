@@ -69,6 +69,14 @@ class Spool:
         except OSError as error:
             raise SpoolFailed(f"the spool {self.path} cannot be written: {reason_of(error)}") from error
 
+    def is_there(self) -> bool:
+        """Whether it was ever written here, or copied here, in part at least. Raises OSError."""
+        try:
+            names = [each.name for each in self.path.parent.iterdir()]
+        except FileNotFoundError:
+            return False
+        return any(f"{name}.".startswith(f"{self.path.name}.") for name in names)
+
     def has_lines(self) -> bool:
         """Whether anything waits to be sent."""
         return any(size(path) for path in (self.path, self._replaying_path))

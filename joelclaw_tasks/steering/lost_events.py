@@ -63,6 +63,8 @@ class LostEvents:
         return steps(self._sendable, AT_ONCE)
 
     def _read_waiting(self) -> None:
+        if not self._spool.is_there():
+            self._done.unchecked.append(f"spool: there is none at {self.path}")
         for path, number, line in self._spool.waiting():
             if self._event_of(path, number, line) is not None:
                 self._done.saw("waiting")

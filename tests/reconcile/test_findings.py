@@ -103,6 +103,7 @@ def test_what_was_cancelled_comes_back_by_undo(near: Near):
 
 
 def test_results_that_make_no_sense_are_counted_and_harm_nothing(near: Near):
+    near.spool.touch()
     near.admit("a", "b", "c", "d")
     client, key = near.app.backend.client, near.app.backend.get_key_for_task
     client.set(key("a"), b"\xff\x00 no json")
@@ -124,6 +125,7 @@ class Rows(Backend):
 
 
 def test_any_result_backend_is_asked_in_its_own_way(near: Near, tmp_path: Path):
+    near.spool.touch()
     near.admit("a", "b")
     time.sleep(0.002)
     app = make_app(near.url, f"file://{tmp_path}")
@@ -224,6 +226,18 @@ def test_several_spools_are_read_and_each_remembers_its_own(near: Near, tmp_path
         [len(list(SentLog(path, DAY_MS).read())) for path in (near.spool, other)],
         near.found(),
     )
+
+
+def test_a_spool_that_was_never_here_is_told_and_one_that_was_sent_whole_is_not(near: Near, tmp_path: Path):
+    mistyped = near.spool.with_name(near.spool.name[:-1])
+    near.emit_while_away("a")
+    done = near.queue.reconcile(app=near.app, spools=[near.spool, mistyped, tmp_path / "no" / "folder"])
+    none_at = [f"spool: there is none at {path}" for path in (mistyped, tmp_path / "no" / "folder")]
+    assert (none_at, False) == (done.unchecked, mistyped.exists())
+    replay(near.settings)
+    SentLog(near.spool, 0).forget(near.store.now_ms() + 60_000)
+    done = near.queue.reconcile(app=near.app)
+    assert ([], 0) == (done.unchecked, done.looked_at["sent"])
 
 
 GARBAGE = (
