@@ -45,6 +45,7 @@ class Holder:
         self._told: deque[str] = deque(maxlen=TOLD_KEPT)  # finishes that Redis has confirmed, the latest
         self._owed: deque[Callable[[], list[Word]]] = deque()  # what Redis could not be told
         self._guard = threading.Lock()
+        self._flushing = threading.Lock()
         self._uncertain = False  # a claim may have leased jobs that nobody here knows
         self._under_way = 0  # exchanges whose answer is not read yet
         self._keeper = LeaseKeeper(self.id, store, keeper_client, _hear_of_asked, self.doubt)
@@ -108,13 +109,20 @@ class Holder:
             logger.warning("%d finished job(s) had lost their lease: another worker runs them", lost)
         return claim
 
-    def flush(self) -> None:
-        """Tell Redis what finished, now; what cannot be told is kept for the next exchange."""
-        if self._finished or self._owed:
+    def flush(self, *, wait: bool = False) -> None:
+        """Tell Redis what finished, now; what cannot be told is kept for the next exchange.
+
+        One at a time: a hundred greenlets that finish at once need not have a connection each. Whoever comes
+        meanwhile leaves it to the one that is at it, unless it should `wait`.
+        """
+        while self.has_finished() and self._flushing.acquire(blocking=wait):
             try:
                 self.exchange()
             except CoreUnreachable as error:
                 logger.warning("finished jobs are told to Redis later: %s", error)
+                return
+            finally:
+                self._flushing.release()
 
     def release(self, tags: Sequence[str], *, reason: str, killed: bool = False) -> list[Word]:
         """Give jobs back to their lanes; DISCARDED for one that was killed once too often.
@@ -164,7 +172,7 @@ class Holder:
         self._keeper.stop()
         self._keeper.join(2)
         try:
-            self.flush()
+            self.flush(wait=True)
             finished = set(self._finished)
             remaining = [tag for tag in self.store.held_by(self.id) if tag not in finished]
             self.release(remaining, reason="worker stopped")
@@ -202,9 +210,9 @@ class Exchange:
         """The socket that becomes readable when the answer arrives."""
         return self.settling.fileno()
 
-    def give_up(self) -> None:
-        """End its connection: `end` then fails at once."""
-        self.settling.give_up()
+    def give_up(self, since: float) -> None:
+        """End its connection, silent since then (monotonic seconds): `end` then fails at once."""
+        self.settling.give_up(since)
 
     def end(self) -> Claim:
         """Wait for the answer; call it once. Raises CoreUnreachable, as `exchange` does."""

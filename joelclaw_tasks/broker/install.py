@@ -163,6 +163,9 @@ def check_at_start(conf: Any = None, instance: Any = None, **_: Any) -> None:
         and (conf is None or conf.get("broker_transport") not in _TRANSPORTS)
     ):
         return
+    from joelclaw_tasks.broker.green_control import listen_again  # a part of Celery that only workers need
+
+    listen_again()
     found = faults(app)
     if found:
         listing = "\n".join(f"  - {fault}" for fault in found)

@@ -98,7 +98,6 @@ class LeaseKeeper(threading.Thread):
                 self._record = {}
                 self._missing = {}  # what cut us off may have cut off others, who come back as we do
                 self._client.connection_pool.disconnect()
-                self._store.distrust()
                 self._stopped.wait(delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
                 delay_s = min(delay_s * 2, RETRY_S)
 

@@ -10,6 +10,7 @@ from kombu.transport.redis import DEFAULT_HEALTH_CHECK_INTERVAL
 from kombu.utils.eventio import READ
 
 from joelclaw_tasks.broker.alarm import Alarm
+from joelclaw_tasks.silence import suspect
 
 if TYPE_CHECKING:
     from joelclaw_tasks.broker.transport import Channel
@@ -62,12 +63,13 @@ class Poller(stock.MultiChannelPoller):
         return super().get(callback, timeout)
 
     def maybe_check_brpop_health(self) -> None:
-        blocking = [channel for channel in self._channels if channel._in_poll]
+        blocking = [(each, each._in_poll, each._brpop_sent_at) for each in self._channels if each._in_poll]
         super().maybe_check_brpop_health()
+        for channel, connection, sent_at in blocking:
+            if not channel._in_poll:
+                suspect(connection, sent_at)
         for channel in list(self._channels):
             channel.check_exchange()
-            if channel in blocking and not channel._in_poll:
-                channel.distrust()  # so that not each of them costs a timeout
 
     def on_poll_start(self) -> None:
         # kombu goes on calling this for a connection that is gone: then there are no channels.

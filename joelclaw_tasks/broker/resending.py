@@ -39,7 +39,6 @@ def admit_once(store: Store, job: Job) -> None:
             # One that does not answer is not waited for twice.
             if is_last or isinstance(error.__cause__, redis.exceptions.TimeoutError):
                 raise
-            store.distrust()
         else:
             _tried_at.pop(job.id, None)
             return

@@ -14,6 +14,7 @@ from kombu.utils.url import url_to_parts
 from joelclaw_tasks.broker import transport
 from joelclaw_tasks.core.store import single_shot_retry
 from joelclaw_tasks.master_pool import MasterConnection, MasterPool, MasterTLSConnection
+from joelclaw_tasks.silence import heard
 
 
 class Channel(transport.Channel, stock.SentinelChannel):
@@ -23,8 +24,8 @@ class Channel(transport.Channel, stock.SentinelChannel):
     min_other_sentinels = 0
     sentinel_kwargs: dict[str, Any] | None = None
 
-    connection_class = MasterConnection
-    connection_class_ssl = MasterTLSConnection
+    connection_class = heard(MasterConnection)
+    connection_class_ssl = heard(MasterTLSConnection)
     from_transport_options = (
         *transport.Channel.from_transport_options,
         "master_name",

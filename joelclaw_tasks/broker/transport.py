@@ -41,6 +41,7 @@ from joelclaw_tasks.core.reply import Claim, Claimed
 from joelclaw_tasks.core.signing import signing_of_environment
 from joelclaw_tasks.core.store import Store, single_shot_retry
 from joelclaw_tasks.errors import CoreUnreachable, JoelclawError, PayloadTooLarge
+from joelclaw_tasks.silence import heard
 
 logger = get_logger(__name__)
 
@@ -59,6 +60,8 @@ class Channel(stock.Channel):
 
     QoS = QoS
     Message = Delivery
+    connection_class = heard(redis.Connection)
+    connection_class_ssl = heard(redis.SSLConnection)
 
     key_prefix = "{jc}:"
     lease_ms = 15_000
@@ -220,15 +223,7 @@ class Channel(stock.Channel):
         patience_s = self.brpop_timeout + self.health_check_interval
         if self._exchange is not None and self._is_expected and waits_s > patience_s:
             logger.warning("Redis has not answered for %.0f s; its connection is given up", waits_s)
-            self._exchange.give_up()
-            self.distrust()
-
-    def distrust(self) -> None:
-        """One connection was silently gone: drop all that are not in use."""
-        if self._store is not None:
-            self._store.distrust()
-        if self._holder is not None:
-            self._holder.store.distrust()
+            self._exchange.give_up(self._expected_since)
 
     def end_exchange(self) -> bool:
         """Read the answer of the exchange under way and deliver what it claimed. Event loop only."""
@@ -360,7 +355,8 @@ class Channel(stock.Channel):
         return sorted((name, repr(value)) for name, value in self._connparams().items())
 
     def _make_holder(self) -> Holder:
-        store = self._make_store(redis.Redis(connection_pool=self._own_pool()))
+        # kombu allows 10 connections; each of many threads may have something to tell at once.
+        store = self._make_store(redis.Redis(connection_pool=self._own_pool(max_connections=None)))
         keeper_pool = self._own_pool(max_connections=1)
         return Holder(store, redis.Redis(connection_pool=keeper_pool, single_connection_client=True))
 

@@ -42,11 +42,6 @@ class Caller:
         self.keys = keys
         self._wire = Wire(client)
 
-    def distrust(self) -> None:
-        """Drop every connection that is not in use just now: their other end may be gone."""
-        self._wire.forget()
-        self.client.connection_pool.disconnect(inuse_connections=False)
-
     def load_scripts(self, *names: str) -> None:
         """Load what Redis does not know of these scripts, or of all. After SCRIPT FLUSH it happens by itself.
 

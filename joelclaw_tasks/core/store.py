@@ -47,9 +47,9 @@ class Settling:
         """The socket that becomes readable when the answer arrives."""
         return self._sent.fileno()
 
-    def give_up(self) -> None:
+    def give_up(self, since: float) -> None:
         """End its connection: `answer` then fails at once."""
-        self._sent.give_up()
+        self._sent.give_up(since)
 
     def answer(self) -> tuple[list[Word], Claim]:
         """A word for each tag, and what was claimed. Waits; call it once. Raises CoreUnreachable."""

@@ -7,15 +7,15 @@ caller send now and read when the socket is readable, so that an event loop need
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
 import redis
+
+from joelclaw_tasks.silence import drop, suspect
 
 #: A connection that was idle for longer is checked for a server that has closed it meanwhile.
 _TRUSTED_IDLE_S = 1.0
@@ -35,10 +35,13 @@ class Sent:
         """The socket that becomes readable when replies arrive."""
         return int(self._connection._sock.fileno())
 
-    def give_up(self) -> None:
-        """End the connection: its socket becomes readable, and `replies` fails at once."""
-        with contextlib.suppress(OSError):
-            self._connection._sock.shutdown(socket.SHUT_RDWR)
+    def give_up(self, since: float) -> None:
+        """End the connection, silent since then (monotonic seconds), and all that are as silent.
+
+        Its socket becomes readable, and `replies` fails at once.
+        """
+        drop(self._connection)
+        suspect(self._connection, since)
 
     def replies(self) -> list[Any]:
         """One reply for each command, an error reply as its exception. Raises redis.ConnectionError."""

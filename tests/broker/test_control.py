@@ -6,7 +6,8 @@ import threading
 import time
 import uuid
 
-from workers import Site
+import pytest
+from workers import POOLS, Site
 
 from tests.conftest import wait_until
 
@@ -138,3 +139,15 @@ def test_events_tell_of_each_step_of_a_task(site: Site):
         site.app.control.disable_events(destination=name, reply=True, timeout=2)
     kinds = [kind for kind, task_id in seen if task_id == good.id]
     assert ["task-received", "task-started", "task-succeeded"] == kinds
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_remote_control_comes_back_when_its_connection_alone_was_reset(own: Site, pool: str):
+    worker = own.start(pool).wait_ready()
+    name = [worker.name]
+    wait_until(lambda: own.app.control.ping(destination=name, timeout=0.5), "it hears")
+    listening = [each["id"] for each in own.client.client_list(_type="pubsub") if each["db"] == "0"]
+    assert [1] * len(listening) == [own.client.client_kill_filter(_id=number) for number in listening]
+    assert 1 <= len(listening)
+    wait_until(lambda: own.app.control.ping(destination=name, timeout=0.5), "it hears again")
+    assert worker.process.poll() is None

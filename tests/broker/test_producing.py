@@ -36,7 +36,7 @@ def test_a_queue_is_declared_by_the_first_publish_on_a_connection_and_not_again(
     assert {"bound": 3, "plain": 3} == _queued(app)
     before = {entry["id"] for entry in client.client_list()}
     with app.producer_or_acquire() as producer:
-        producer.channel.store.distrust()  # as after a connection that was lost
+        producer.channel.pool.disconnect()
     app.send_task("anything", queue="bound")
     assert {entry["id"] for entry in client.client_list()} - before
     assert {"bound": 4, "plain": 3} == _queued(app)

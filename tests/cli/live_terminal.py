@@ -54,6 +54,11 @@ class LiveTerminal:
         return "\n".join(line.rstrip() for line in frames[-1].replace("\r", "").split("\n"))
 
     @property
+    def _is_whole(self) -> bool:
+        """Whether the picture has been drawn to its last line: it arrives in pieces on a busy machine."""
+        return len(self.picture.split("\n")) >= self._rows
+
+    @property
     def is_restored(self) -> bool:
         """Whether the program gave the terminal back as it was: modes, screen and cursor."""
         return (
@@ -66,13 +71,14 @@ class LiveTerminal:
         os.write(self._end, keys.encode())
 
     def resize(self, columns: int, rows: int) -> None:
+        self._rows = rows
         fcntl.ioctl(self._program_end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def shows(self, wanted: str | Callable[[str], bool]) -> str:
         """Wait until the picture holds a text, or is as a function wants it; answers the picture."""
         holds = wanted if callable(wanted) else lambda picture: wanted in picture
         end = time.monotonic() + 20
-        while not holds(self.picture):
+        while not (self._is_whole and holds(self.picture)):
             assert time.monotonic() < end, f"{wanted!r} never showed:\n{self.picture}"
             assert self._take_in() or self.process.poll() is None, f"it ended:\n{self.picture}"
         return self.picture

@@ -29,6 +29,7 @@ class Entry:  # one job: what was asked for, and where it is in its life
     successor: Job | None = None
     asked: bool = False  # to stop
     held_from: State = State.AVAILABLE
+    is_steered: bool = False  # somebody has set its priority: that of its own retries does not count
 
 
 @dataclass
@@ -162,6 +163,9 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
             return Word.CANCELLED
         if entry.successor:
             entry.successor.keep_ms = entry.job.keep_ms
+            if entry.is_steered:
+                entry.successor.slack_ms = entry.job.slack_ms
+                entry.successor.priority = entry.job.priority
             entry.job, entry.successor = entry.successor, None
             self._begin(entry, State.RETRYABLE, now)
             return Word.RETRIED
@@ -199,6 +203,7 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
         if (entry := self.jobs.get(id)) is None or entry.state not in WAITING:
             return Word.MISSING if entry is None else Word.WRONG_STATE
         job, moved = entry.job, slack_ms - entry.job.slack_ms
+        entry.is_steered = True
         if not moved and job.priority == level:
             return Word.UNCHANGED
         job.slack_ms, job.priority, entry.rank = slack_ms, level, entry.rank + moved
