@@ -42,6 +42,8 @@ logger = get_logger(__name__)
 _TRANSPORTS = (TRANSPORT, SENTINEL_TRANSPORT)
 _SCHEMES = ("", "redis", "rediss", "redis+socket", "sentinel")
 _STOCK_MAX_RETRIES = 100  # what Celery does unless told otherwise
+_STOCK_RESULT_TIMEOUT_S = 120.0
+RESULT_TIMEOUT_S = 4.0  # as long as any other answer of Redis is waited for
 _INSTALLED = "_joelclaw_installed"
 #: Attribute of an app whose limits come from a registry.
 HAS_REGISTRY = "_joelclaw_has_registry"
@@ -71,10 +73,16 @@ def install(app: Celery) -> Celery:
     produce_for(app)
     if app.conf.broker_connection_max_retries == _STOCK_MAX_RETRIES:
         app.conf.broker_connection_max_retries = None  # a worker waits for Redis for as long as it takes
+    if app.conf.redis_socket_timeout == _STOCK_RESULT_TIMEOUT_S:
+        # A worker whose results lead to a server that is silently gone would stand still for as long.
+        app.conf.update(redis_socket_timeout=RESULT_TIMEOUT_S, redis_socket_connect_timeout=RESULT_TIMEOUT_S)
+    # A result that cannot be stored at once is no failure of its job. Celery gives up at the first error.
+    app.conf.result_backend_always_retry = True
     _rebind(app)
     if not _has_declared_router(app):
         app.conf.task_routes = (DeclaredRouter(app, app.conf.task_routes),)
-    app.conf.setdefault("broker_connection_retry_on_startup", True)
+    if app.conf.broker_connection_retry_on_startup is None:
+        app.conf.broker_connection_retry_on_startup = True
     app.steps["consumer"].add(BeforeConsuming)
     app.Task.Request = "joelclaw_tasks.broker.request:Request"
     app.Task.__trace__ = TracerSlot()

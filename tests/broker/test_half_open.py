@@ -107,3 +107,13 @@ def test_a_store_says_so_and_goes_on(own: Site, proxy: FaultProxy):
     assert {"me"} == set(store.holders())
     assert time.monotonic() - cut_at < NOTICED_WITHIN_S
     store.client.close()
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_results_are_stored_within_10_s(own: Site, proxy: FaultProxy, pool: str):
+    own.start(pool, url=f"redis://127.0.0.1:{proxy.port}/0", effects_url=own.url).wait_ready()
+    assert 2 == own.add.delay(1, 1).get(timeout=10)
+    proxy.half_open()
+    cut_at = time.monotonic()
+    assert 3 == own.add.delay(1, 2).get(timeout=NOTICED_WITHIN_S)
+    print(f"{pool}: {time.monotonic() - cut_at:.1f} s")

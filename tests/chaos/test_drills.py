@@ -56,7 +56,7 @@ def test_a_busy_machine_and_a_redis_that_starts_anew_cost_no_lease(tmp_path: Pat
 
 @pytest.mark.timing
 def test_everybody_goes_on_by_himself(tmp_path: Path):
-    figures = drill(tmp_path, "resume", "--away", "1", but_for="half_open")  # tests/broker/test_half_open.py
+    figures = drill(tmp_path, "resume", "--away", "1")
     everybody = {"prefork", "threads", "solo", "gevent", "producer1", "beat1", "ingress"}
     assert everybody == set(figures["after_1_s"]) == set(figures["half_open"])
 
