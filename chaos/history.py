@@ -22,14 +22,17 @@ import json
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 Line = dict[str, Any]
 _LAST_WILL_S = 0.5
+_JUST_BEFORE_S = 1.0
+#: Faults after which every client has to connect anew.
+_CUTS = {"resets", "cut-answers", "restart-redis", "kill-redis"}
 
 
 @dataclass(slots=True)
@@ -129,7 +132,8 @@ class History:
         self.asked = of["asked"]
         self.accepted = {line["job"] for line in of["accepted"]}
         self.controls = sorted(of["control"], key=lambda line: float(line["asked_at"]))
-        self.faults = sorted((_fault(line) for line in of["fault"]), key=lambda fault: fault.at)
+        faults = [_fault(line) for line in of["fault"]]
+        self.faults = sorted([*faults, *_cut_off(faults)], key=lambda fault: fault.at)
         self.rests = of["rest"]
         self.moves = of["move"]
         self.broken = of["broken"]
@@ -233,6 +237,15 @@ class History:
             fault.hits(attempt) and fault.at <= started_at and fault.until >= claimed_at
             for fault in self.faults
         )
+
+
+def _cut_off(faults: list[Fault]) -> Iterator[Fault]:
+    """Where a worker stood still, or ended, while its connection was cut: it could not say that it lives."""
+    for own in faults:
+        if (own.workers or own.pids) and not own.kills:
+            for cut in faults:
+                if cut.name in _CUTS and cut.at <= own.until and cut.until >= own.at - _JUST_BEFORE_S:
+                    yield replace(own, until=max(own.until, cut.until), outlasts_lease=True)
 
 
 def _fault(line: Line) -> Fault:

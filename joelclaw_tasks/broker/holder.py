@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import sys
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +29,8 @@ from joelclaw_tasks.errors import CoreUnreachable
 
 logger = get_logger(__name__)
 
+#: A Redis that is away when the process ends, as in a deploy of both, is waited for so long.
+CLOSE_WITHIN_S = 3.0
 #: More than a worker finishes in the second that an append-only file or a replica may lag behind.
 TOLD_KEPT = 5_000
 
@@ -109,13 +113,13 @@ class Holder:
             logger.warning("%d finished job(s) had lost their lease: another worker runs them", lost)
         return claim
 
-    def flush(self, *, wait: bool = False) -> None:
+    def flush(self) -> None:
         """Tell Redis what finished, now; what cannot be told is kept for the next exchange.
 
         One at a time: a hundred greenlets that finish at once need not have a connection each. Whoever comes
-        meanwhile leaves it to the one that is at it, unless it should `wait`.
+        meanwhile leaves it to the one that is at it.
         """
-        while self.has_finished() and self._flushing.acquire(blocking=wait):
+        while self.has_finished() and self._flushing.acquire(blocking=False):
             try:
                 self.exchange()
             except CoreUnreachable as error:
@@ -165,20 +169,32 @@ class Holder:
         """Whether this delivery tag is a lease of ours."""
         return tag in self._held
 
-    def close(self) -> None:
-        """At process exit: tell what finished, give back the rest, end the keeper."""
+    def close(self, patience_s: float = CLOSE_WITHIN_S) -> None:
+        """At process exit: tell what finished, give back the rest, end the keeper.
+
+        A Redis that does not answer is asked again for `patience_s`: what is not given back waits until its
+        lease expires, and counts as killed then.
+        """
         if os.getpid() != int(self.id.partition("-")[0]):
             return  # a forked child: the leases are its parent's
         self._keeper.stop()
         self._keeper.join(2)
-        try:
-            self.flush(wait=True)
-            finished = set(self._finished)
-            remaining = [tag for tag in self.store.held_by(self.id) if tag not in finished]
-            self.release(remaining, reason="worker stopped")
-            self.store.expire([self.id], reason="worker stopped")  # holds nothing now: only its record goes
-        except (CoreUnreachable, redis.RedisError) as error:
-            logger.warning("could not give back running jobs at exit: %s", error)
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                self._give_back_all()
+                return
+            except (CoreUnreachable, redis.RedisError) as error:
+                if time.monotonic() > deadline:
+                    logger.warning("could not give back running jobs at exit: %s", error)
+                    return
+            time.sleep(random.uniform(0.1, 0.3))  # noqa: S311  # jitter
+
+    def _give_back_all(self) -> None:
+        self.exchange()
+        remaining = self.store.held_by(self.id)
+        self.store.release(remaining, reason="worker stopped")
+        self.store.expire([self.id], reason="worker stopped")  # holds nothing now: only its record goes
 
     def doubt(self) -> None:
         """Another server answers, or the same after a restart: it may not know the last that it was told.

@@ -52,7 +52,9 @@ def _stop(channel: Any) -> None:
     tags = [tag for tag in give_back(tuple(qos._delivered.items())) if holder.owns(tag)]
     if tags:
         holder.release(tags, reason="worker stopped")
-    grace_s = float(channel.connection.client.transport_options.get("stop_grace_s", STOP_GRACE_S))
+    # Of the app: the connection may have broken, and its channel forgets whose it was.
+    options = _consumers[0].app.conf.broker_transport_options or {}
+    grace_s = float(options.get("stop_grace_s", STOP_GRACE_S))
     if not grace_s:
         return
     time.sleep(grace_s)  # the process may end meanwhile, and this thread with it
@@ -63,7 +65,7 @@ def _stop(channel: Any) -> None:
     logger.warning(
         "tasks still ran %g s after the worker was told to stop; they start again elsewhere", grace_s
     )
-    holder.close()  # tells what finished, gives back the rest
+    holder.close(patience_s=1.0)  # tells what finished, gives back the rest
     _send(children, signal.SIGKILL)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

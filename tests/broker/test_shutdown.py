@@ -8,6 +8,7 @@ import time
 import pytest
 from workers import CONCURRENCY, POOLS, Site
 
+from chaos.proxy import FaultProxy
 from tests.conftest import wait_until
 
 
@@ -155,3 +156,27 @@ def test_rolling_restarts_under_load_burn_no_attempt_and_lose_nothing(own: Site,
     entries = [entry for _, entry in own.client.xrange("{jc}:transitions")]
     assert [] == [entry for entry in entries if entry["verb"] == "expire"]
     assert [] == [entry for entry in entries if entry.get("kills") not in (None, "", "0")]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_worker_that_stops_while_redis_is_away_gives_back_what_it_has_when_that_returns(
+    own: Site, broker_redis: int, pool: str
+):
+    proxy = FaultProxy(broker_redis)
+    worker = own.start(
+        pool, url=f"redis://127.0.0.1:{proxy.port}/0", effects_url=own.url,
+        broker_transport_options={"stop_grace_s": 1.5}, task_ignore_result=True,
+    ).wait_ready()  # fmt: skip
+    long = own.work.delay("long", 30.0)
+    wait_until(lambda: own.effects("long:started"), "it started")
+    proxy.refuse(True)
+    proxy.reset_all()
+    wait_until(lambda: "trying again" in worker.log, "it has noticed")
+    worker.send(signal.SIGTERM)
+    wait_until(lambda: "start again elsewhere" in worker.log, "the grace is over")
+    proxy.refuse(False)
+    worker.wait_end()
+    proxy.close()
+    job = own.job(long.id)
+    assert ("available", 0) == (job["state"], job["kills"])
+    assert {} == own.leases()

@@ -253,6 +253,18 @@ def test_what_the_audit_finds_is_a_fault(story: Story):
     assert ["I7 COUNT_OFF x"] == codes(story)
 
 
+@pytest.mark.parametrize(("cut", "found"), [("resets", []), ("latency", ["I2 EXPIRED_FALSELY a"])])
+def test_a_worker_that_stood_still_while_it_was_cut_off_could_not_come_back(
+    story: Story, cut: str, found: list[str]
+):
+    story.fault(cut, 0.5, 1.2, everywhere=True).fault("freeze-worker-briefly", 1.3, 2.6, workers=["w1"])
+    story.run("b", 0.2, 0.4)
+    story.accept("a", 1.0).claim("a", 1.0, holder="h1").start("a#1000#1", 1.0).end("a#1000#1", 1.1)
+    story.settle("expire", "a", 2.5, "available").claim("a", 2.6, attempt=2)
+    story.settle("complete", "a", 2.7, "completed", attempt=2)
+    assert found == [each for each in codes(story) if "EXPIRED" in each]
+
+
 def test_a_lease_that_is_lost_without_a_fault_is_a_fault(story: Story):
     story.accept("b", 0.5).claim("b", 0.5, holder="h1").start("b#500#1", 0.5).end("b#500#1", 0.6)
     story.settle("complete", "b", 0.6, "completed")
