@@ -69,7 +69,7 @@ chaos: venv ## The same, with many mixed faults, for about 10 minutes
 chaos-long: venv ## Rounds of 10 minutes with seeds in turn (MINUTES=60)
 	$(BIN)/python -m chaos --seed $(SEED) --minutes $(MINUTES)
 
-chaos-proof: venv ## Four builds that are broken on purpose: each must be caught
+chaos-proof: venv ## Five builds that are broken on purpose: each must be caught
 	$(BIN)/python -m chaos --seed $(SEED) --prove
 
 chaos-stock: venv ## What the same faults do to stock Celery, for comparison

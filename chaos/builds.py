@@ -8,6 +8,7 @@ import hashlib
 _LUA: dict[str, tuple[str, str]] = {
     "no-fencing": (' and job.state == "executing" and tag_of(job) == tag', ' and job.state == "executing"'),
     "limit-off-by-one": ("return limit - redis.call(", "return limit + 1 - redis.call("),
+    "newest-first": ('ZRANGE", lane_key(lane_name), 0, 0,', 'ZRANGE", lane_key(lane_name), -1, -1,'),
     "pause-ignored": ('redis.call("HEXISTS", pauses_key, gate) == 1 and 0', "false and 0"),
 }
 BUILDS = (*_LUA, "ack-before-run")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from chaos.history import Attempt, History, Line
+from chaos.order import due_jobs_come, killers_are_stopped, ranks_decide, refusals_have_reasons
 from joelclaw_tasks.core.states import FINAL, State
 from joelclaw_tasks.core.violation import Violation
 
@@ -34,13 +35,17 @@ def check(history: History) -> list[Violation]:
         ticks_go_on,
         finishes_count_once,
         starts_are_accounted_for,
+        killers_are_stopped,
         leases_hold,
         nothing_starts_early,
+        due_jobs_come,
+        ranks_decide,
         limits_hold,
         rates_hold,
         pauses_hold,
         counts_agree,
         nothing_is_left,
+        refusals_have_reasons,
         controls_are_recorded,
         faults_saw_nothing,
     )

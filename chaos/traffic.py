@@ -9,6 +9,8 @@ RATES = {"rated": (20, 1.0, 3)}
 #: Families whose jobs belong in the dead letter.
 FAILS = ("failing", "poison", "undecodable", "no.such.task", "unreadable")
 PAUSABLE = ("pausable", "plain")
+#: Families that no gate can stop: their lanes together keep the order of their ranks.
+UNGATED = ("small", "lasting", "failing", "retried", "tick")
 KEYS = ("a", "b", "c")
 
 #: Family: weight among what producers send, and the shortest and longest run in seconds.

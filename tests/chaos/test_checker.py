@@ -59,13 +59,15 @@ def test_a_call_that_failed_may_be_lost(story: Story):
 
 
 def test_the_dead_letter_needs_a_reason(story: Story):
-    story.accept("a", 1.0).claim("a", 1.0).start("a#1000#1", 1.0).settle("discard", "a", 2.0, "discarded")
+    story.accept("a", 1.0).claim("a", 1.0).start("a#1000#1", 1.0).move(
+        2.0, "discard", "a", "executing", "discarded", attempt="1", signature="E-1"
+    )
     assert ["I1 DISCARDED a"] == codes(story)
 
 
 def test_what_is_to_fail_belongs_in_the_dead_letter(story: Story):
     story.accept("a", 1.0).claim("a", 1.0).start("a#1000#1", 1.0, family="failing")
-    story.move(2.0, "discard", "a", "executing", "discarded", attempt="1", family="failing")
+    story.move(2.0, "discard", "a", "executing", "discarded", attempt="1", family="failing", signature="E-1")
     assert [] == codes(story)
 
 
@@ -285,13 +287,17 @@ def test_a_lease_of_a_worker_that_never_started_anything_is_not_judged(story: St
 
 def test_what_can_only_fail_and_is_not_in_the_dead_letter_is_a_fault(story: Story):
     story.accept("bad", 1.0).claim("bad", 1.1).start("bad#1000#1", 1.1).end("bad#1000#1", 1.2)
-    story.move(1.2, "complete", "bad", "executing", "completed", attempt="1", family="failing")
+    story.move(
+        1.2, "complete", "bad", "executing", "completed", attempt="1", family="failing", signature="E-1"
+    )
     assert ["I1 NOT_BURIED bad"] == codes(story)
 
 
 def test_what_can_only_fail_and_is_in_the_dead_letter_is_none(story: Story):
     story.accept("bad", 1.0).claim("bad", 1.1).start("bad#1000#1", 1.1).end("bad#1000#1", 1.2)
-    story.move(1.2, "discard", "bad", "executing", "discarded", attempt="1", family="failing")
+    story.move(
+        1.2, "discard", "bad", "executing", "discarded", attempt="1", family="failing", signature="E-1"
+    )
     assert [] == codes(story)
 
 
