@@ -78,6 +78,7 @@ def _plan(options: argparse.Namespace, seed: int, left_s: float) -> Plan:
         seed,
         faults=options.faults or tuple(FAULTS),
         repeat=options.repeat,
+        every_s=options.every,
         mixed_s=max(0.0, mixed_s),
         rate=options.rate,
         lease_ms=options.lease_ms,
@@ -92,6 +93,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--faults", type=_names, help=f"only these, by comma: {', '.join(FAULTS)}")
     parser.add_argument("--repeat", type=int, default=1, help="each fault alone so many times")
     parser.add_argument("--mixed", type=float, default=20.0, help="seconds of several faults at once")
+    parser.add_argument("--every", type=float, default=1.25, help="seconds from one mixed fault to the next")
     parser.add_argument("--minutes", type=float, default=0.0, help="rounds with seeds in turn for so long")
     parser.add_argument("--rate", type=float, default=60.0, help="jobs a second")
     parser.add_argument("--flood", type=float, default=0.0, help="so many small jobs a second more")

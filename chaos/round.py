@@ -25,6 +25,7 @@ class Plan:
     repeat: int = 1
     mixed_s: float = 20.0
     gap_s: float = 1.5
+    every_s: float = 1.25
     rate: float = 60.0
     lease_ms: int = 4_000
     flood: float = 0.0
@@ -82,7 +83,7 @@ class Round:
             self._fleet.wait(self._plan.gap_s)
 
     def _mixed(self) -> None:
-        """Up to three at once, a new one every second or so."""
+        """Up to three at once, a new one `every_s`, more or less."""
         random, until = self._fleet.random, time.monotonic() + self._plan.mixed_s
         next_at = 0.0
         while time.monotonic() < until or self._running:
@@ -94,7 +95,7 @@ class Round:
                 free = [name for name in self._plan.faults if name not in taken]
                 if free:
                     self._begin(random.choice(free))
-                next_at = now + random.uniform(0.5, 2.0)
+                next_at = now + self._plan.every_s * random.uniform(0.4, 1.6)
             self._turn()
         if self._plan.mixed_s:
             self._fleet.wait_whole()
