@@ -11,6 +11,7 @@ from chaos.fleet import Fleet
 #: Of these only one at a time: each needs Redis as it found it.
 OF_REDIS = frozenset({"restart-redis", "kill-redis", "freeze-redis", "fill-memory", "evicting-policy"})
 _REFUSES_WITHIN_S = 15.0
+_LOADS_WITHIN_S = 120.0
 
 
 @fault
@@ -19,7 +20,7 @@ def restart_redis(fleet: Fleet) -> Course:
     with noted(fleet, "restart-redis", everywhere=True):
         fleet.end_redis(signal.SIGTERM)
         yield 1.0
-        fleet.start_redis()
+        yield from _started(fleet)
         yield 1.0  # until everybody is back
     return "redis"
 
@@ -29,9 +30,19 @@ def kill_redis(fleet: Fleet) -> Course:
     """SIGKILL, and a start on the append-only file."""
     with noted(fleet, "kill-redis", everywhere=True):
         fleet.end_redis(signal.SIGKILL)
-        fleet.start_redis()
+        yield from _started(fleet)
         yield 1.0
     return "redis"
+
+
+def _started(fleet: Fleet) -> Course:
+    """Start it, and wait until it has read what it kept: after an hour of a flood that is a gigabyte."""
+    fleet.start_redis()
+    deadline = time.monotonic() + _LOADS_WITHIN_S
+    while not fleet.redis_answers():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"Redis has not read its append-only file within {_LOADS_WITHIN_S:.0f} s")
+        yield 0.1
 
 
 @fault

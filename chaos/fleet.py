@@ -282,6 +282,15 @@ class Fleet:
         with contextlib.closing(redis.Redis(port=self.port, socket_timeout=2.0)) as client:
             retry.call_with_retry(lambda: client.config_set(name, value), lambda _: None)
 
+    def redis_answers(self) -> bool:
+        """Whether Redis is there, and has read what it kept."""
+        client = redis.Redis(port=self.port, socket_timeout=0.5, retry=Retry(NoBackoff(), 0))
+        with contextlib.closing(client):
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
     def flush_scripts(self) -> None:
         """Let Redis forget all scripts, if it is there."""
         client = redis.Redis(port=self.port, socket_timeout=0.5, retry=Retry(NoBackoff(), 0))
