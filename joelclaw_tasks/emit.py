@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import socket
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
-from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from time import monotonic, time
 from types import ModuleType
@@ -21,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import get_current
-from pydantic_core import to_json
 
 from joelclaw_tasks.admission import admission_of, job_id_of, lane_name
 from joelclaw_tasks.admission_rules import topic_of
@@ -29,17 +24,29 @@ from joelclaw_tasks.core.event import Event
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.rank import parse_priority
 from joelclaw_tasks.core.reply import Decision as Decided
-from joelclaw_tasks.core.rules import Rules
+from joelclaw_tasks.core.rules import Rules, Triage
 from joelclaw_tasks.core.spec import HandlerSpec
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import CoreUnreachable, EventRefused, InvalidEvent, PayloadTooLarge
+from joelclaw_tasks.message import body_of, message
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.spool import Spool
+from joelclaw_tasks.triage_modes import TriageModes
+from joelclaw_tasks.triage_ring import ring_for
 
 Decision = Literal[
-    "admitted", "scheduled", "duplicate", "throttled", "skipped", "expired", "debounced", "batched", "spooled"
+    "admitted",
+    "scheduled",
+    "held",
+    "duplicate",
+    "throttled",
+    "skipped",
+    "expired",
+    "debounced",
+    "batched",
+    "spooled",
 ]
 
 _EVENTS_PER_CALL = 50
@@ -49,6 +56,7 @@ _SPOOL_AT_ONCE_S = 2.0
 _DECISIONS: dict[Word, Decision] = {
     Word.ADMITTED: "admitted",
     Word.SCHEDULED: "scheduled",
+    Word.HELD: "held",
     Word.DUPLICATE: "duplicate",
     Word.THROTTLED: "throttled",
     Word.SKIPPED: "skipped",
@@ -148,6 +156,7 @@ class Emitter:
         self._now_ms = now_ms
         self._spool = None if spool is None else Spool(spool)
         self._spool_until = 0.0
+        self._triage = TriageModes.of_settings(settings, registry)
 
     @classmethod
     def connect(cls, settings: Settings, *, spool: Path | None = None) -> Emitter:
@@ -215,6 +224,8 @@ class Emitter:
             [job for event in planned[start : start + _EVENTS_PER_CALL] for job in event.jobs]
             for start in range(0, len(planned), _EVENTS_PER_CALL)
         ]
+        if self._triage.base != "off":
+            calls[-1] += ring_for(calls, self._settings, self._now_ms())
         words: list[Word | Decided] = []
         for start in range(0, len(calls), _CALLS_PER_ROUND_TRIP):
             for reply in self.store.admit_many(calls[start : start + _CALLS_PER_ROUND_TRIP]):
@@ -251,9 +262,18 @@ class Emitter:
         due_ms = _due_ms(new, now_ms)
         jobs = [self._job(event, body, handler, spec.priority, due_ms, carrier) for handler in spec.handlers]
         cancelled = self.registry.cancelled_by(event)
-        if cancelled or new.expires_s is not None:
-            _add_rules(jobs, cancelled, _expires_at(new, now_ms))
+        hold_ms = self._hold_ms(event)
+        if cancelled or new.expires_s is not None or hold_ms is not None:
+            _add_rules(jobs, cancelled, _expires_at(new, now_ms), hold_ms)
         return Planned(event.id, event.name, jobs, new, now_ms)
+
+    def _hold_ms(self, event: Event) -> int | None:
+        """For how long its jobs are held for a score; None: they want none."""
+        mode = self._triage.of(event.family)
+        if mode == "off":
+            return None
+        # Whoever chose a priority knows better than a model.
+        return self._settings.triage_hold_ms if mode == "enforce" and event.priority is None else 0
 
     def _body(self, event: Event) -> str:
         """The Celery body, base64 as kombu carries it. JSON that a worker could not read is refused here."""
@@ -265,7 +285,7 @@ class Emitter:
             raise PayloadTooLarge(
                 f"event {event.name} has {len(wire)} bytes; the cap is {self._settings.payload_max_bytes}"
             )
-        return base64.b64encode(b"[[" + wire + b"],{}," + _EMBED + b"]").decode()
+        return body_of(wire)
 
     def _job(
         self,
@@ -300,7 +320,8 @@ class Emitter:
             actor=event.source,
             trace=carrier.get("traceparent", ""),
             rules=rules,
-            payload=_message(job_id, event, handler, body, carrier, admission),
+            # What Flower and logs show of the arguments: never the data, which may hold secrets.
+            payload=message(job_id, handler, body, f"({event.name!r}, {event.id!r})", carrier, admission),
         )
 
 
@@ -405,14 +426,21 @@ def read_spooled(line: bytes) -> tuple[NewEvent, int]:
 _KEPT = ("name", "data", "source", "priority", "delay_s", "expires_s", "meta")
 
 
-def _add_rules(jobs: list[Job], cancelled: list[tuple[str, int, str]], expires_at: int) -> None:
-    """What an event means beside its handlers: it may cancel jobs (once, with its first job) and expire."""
+def _add_rules(
+    jobs: list[Job], cancelled: list[tuple[str, int, str]], expires_at: int, hold_ms: int | None
+) -> None:
+    """What an event means beside its handlers: it may cancel jobs (once, with its first job), and expire.
+
+    With `hold_ms` it wants a score; what is urgent is not held for it, and what is gathered has none.
+    """
     for position, job in enumerate(jobs):
         rules = Rules.decode(job.rules) if job.rules else Rules()
         if cancelled and position == 0:
             rules = replace(rules, cancels=tuple(topic_of(*one) for one in cancelled))
         if expires_at:
             rules = replace(rules, expires_at=expires_at)
+        if hold_ms is not None and not (rules.batch or rules.debounce):
+            rules = replace(rules, triage=Triage(hold_ms if job.priority else 0))
         job.rules = rules.encode()
 
 
@@ -460,51 +488,8 @@ def _plain(error: Exception) -> str:
     return str(error).splitlines()[0][:200]
 
 
-_EMBED = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
-_ORIGIN = f"{os.getpid()}@{socket.gethostname()}"
-#: `json.dumps` makes an encoder for every call; these are made once.
+#: `json.dumps` makes an encoder for every call; this one is made once.
 _encode_event = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-_quote = encode_basestring_ascii
-
-
-def _message(
-    job_id: str,
-    event: Event,
-    handler: HandlerSpec,
-    body: str,
-    carrier: dict[str, str],
-    admission: dict[str, Any],
-) -> str:
-    """A Celery message (task protocol 2) as kombu's Redis transport writes it."""
-    headers, properties = _template(handler)
-    # What Flower and logs show of the arguments: never the data, which may hold secrets.
-    shown = f'"argsrepr":{_quote(f"({event.name!r}, {event.id!r})")}'
-    if carrier:
-        shown = f"{shown},{_encode(carrier)[1:-1]}"
-    return (
-        f'{{"body":"{body}","content-encoding":"utf-8","content-type":"application/json",'
-        f'"headers":{{"id":"{job_id}","root_id":"{job_id}",{shown},{headers}}},'
-        f'"properties":{{"correlation_id":"{job_id}","delivery_tag":"{job_id}",'
-        f'"jc":{to_json(admission).decode()},{properties}}}}}'
-    )
-
-
-@cache
-def _template(handler: HandlerSpec) -> tuple[str, str]:
-    """What is the same in every message of a handler: members of its headers and of its properties."""
-    soft_s, hard_s = handler.time_limits_s
-    headers: dict[str, Any] = {
-        "lang": "py", "task": handler.name, "parent_id": None, "shadow": None, "eta": None, "expires": None,
-        "group": None, "group_index": None, "retries": 0, "timelimit": [hard_s, soft_s], "kwargsrepr": "{}",
-        "origin": _ORIGIN, "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None,
-        "stamps": {},
-    }  # fmt: skip
-    properties = {
-        "reply_to": "", "delivery_mode": 2, "priority": 0, "body_encoding": "base64",
-        "delivery_info": {"exchange": "", "routing_key": handler.queue},
-    }  # fmt: skip
-    return _encode(headers)[1:-1], _encode(properties)[1:-1]
 
 
 class _Callable(ModuleType):

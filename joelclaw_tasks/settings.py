@@ -22,6 +22,9 @@ from joelclaw_tasks.errors import SettingsError
 #: Setting name -> environment variable. JOELCLAW_<NAME> unless listed here.
 _ENV_NAMES = {
     "redis_url": "REDIS_URL",
+    "triage_mode": "QUEUE_TRIAGE_MODE",
+    "triage_families": "QUEUE_TRIAGE_FAMILIES",
+    "triage_enforce_families": "QUEUE_TRIAGE_ENFORCE_FAMILIES",
     "github_webhook_secret": "GITHUB_WEBHOOK_SECRET",
     "github_webhook_secret_file": "GITHUB_WEBHOOK_SECRET_FILE",
 }
@@ -58,6 +61,11 @@ class Settings:
     transitions_max: int = 100_000
     dead_keep_days: int = 30  # how long a job stays in the dead letter, 0: without bound
     dead_max: int = 100_000  # jobs in the dead letter, the oldest go first; 0: without bound
+    # See triage_modes.py. Families by comma, or a short name of several; none: all.
+    triage_mode: str = "off"
+    triage_families: str = ""
+    triage_enforce_families: str = ""
+    triage_hold_ms: int = 2_000  # the longest that a job waits for its score
     ingress_host: str = "127.0.0.1"
     ingress_port: int = 0  # 0: a free port
     # Count webhooks by X-Forwarded-For when they come over a tunnel or proxy on this machine.
@@ -170,6 +178,8 @@ def _checked(settings: Settings) -> Settings:
         raise SettingsError(f"slack must grow from P0 to P3, not {settings.slack_ms}")
     if settings.lease_ms < 1_000:
         raise SettingsError(f"lease_ms must be at least 1000, not {settings.lease_ms}")
+    if settings.triage_hold_ms > 60_000:
+        raise SettingsError(f"triage_hold_ms must be at most 60000, not {settings.triage_hold_ms}")
     if settings.max_kills < 1:
         raise SettingsError(f"max_kills must be at least 1, not {settings.max_kills}")
     return settings

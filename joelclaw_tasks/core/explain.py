@@ -140,7 +140,9 @@ class Explainer:
         at: int | None = job.get("due_at")
         more: dict[str, Any] = {}
         gate, kind, opens = "clock", state.value, _CLOCKS[state]
-        if job.get("held_for") == "shed":
+        if job.get("held_for") == "triage":
+            gate, kind, opens = "triage", "triage", "it is scored, or its time for that is over"
+        elif job.get("held_for") == "shed":
             gate, kind, opens, at = (
                 "shed",
                 "shed",

@@ -45,6 +45,7 @@ KEYS: dict[str, str] = {
     "touched": "touched:%s",  # zset of an act: job id -> what the job was, for undo
     "shelved": "shelved:%s",  # hash: a job that was cancelled, for undo, as it was
     "priorities": "priorities",  # hash: family -> "<slack_ms>|<priority>" of jobs admitted from now on
+    "triage": "triage",  # zset: jobs that nobody scores yet -> admitted_at, the latest 10,000
     "drains": "drains",  # hash: pause gate -> admitted_at up to which its jobs pass
     "format": "format",  # string: see core/format.py
     "transitions": "transitions",  # stream: one entry per verb

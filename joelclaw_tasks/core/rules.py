@@ -87,6 +87,17 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Triage:
+    """A score is wanted. Until it comes the job is held, for `hold_ms` at most; with 0 it runs meanwhile."""
+
+    hold_ms: int
+
+    def __post_init__(self) -> None:
+        """Raise InvalidJob."""
+        _check_number("hold_ms", self.hold_ms, 0, 60_000)
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """All rules of one job. Keys are complete: they name the handler, too.
 
@@ -100,6 +111,7 @@ class Rules:
     singleton: Singleton | None = None
     debounce: Debounce | None = None
     batch: Batch | None = None
+    triage: Triage | None = None
     topics: tuple[str, ...] = ()
     cancels: tuple[str, ...] = ()
     expires_at: int = 0
@@ -110,6 +122,8 @@ class Rules:
         """Raise InvalidJob."""
         if self.batch and (self.singleton or self.debounce):
             raise InvalidJob("a batch cannot be a singleton or debounced as well")
+        if self.triage and (self.batch or self.debounce):
+            raise InvalidJob("calls that are gathered have no score of their own: no triage")
         for topic in (*self.topics, *self.cancels):
             _check_name("a topic", topic)
         if max(len(self.topics), len(self.cancels)) > TOPICS_MOST:
@@ -144,6 +158,7 @@ _PARTS: dict[str, type[Any]] = {
     "singleton": Singleton,
     "debounce": Debounce,
     "batch": Batch,
+    "triage": Triage,
 }
 _NAMES = frozenset(field.name for field in fields(Rules))
 

@@ -42,6 +42,7 @@ class Verb(StrEnum):
     LIMIT = "limit"
     RATE = "rate"
     PRIORITY = "priority"
+    SCORE = "score"
     SHED = "shed"
     UNSHED = "unshed"
     DRAIN = "drain"
@@ -54,6 +55,7 @@ class Word(StrEnum):
 
     ADMITTED = "ADMITTED"  # in its lane
     SCHEDULED = "SCHEDULED"  # waits for its time
+    HELD = "HELD"  # waits for a score, for a short while
     DUPLICATE = "DUPLICATE"  # a job with this id is known: nothing changed
     EXPIRED = "EXPIRED"  # too late already: nothing was kept
     THROTTLED = "THROTTLED"  # not the first of its key within the window: nothing was kept
@@ -80,6 +82,8 @@ class Word(StrEnum):
     RATED = "RATED"
     PRIORITIZED = "PRIORITIZED"
     UNCHANGED = "UNCHANGED"  # it has this priority already
+    SCORED = "SCORED"  # available, with what its score stands for
+    NOTED = "NOTED"  # the score came too late, or was not to change anything: it is in the stream
     STAGED = "STAGED"  # available before its time
     SHED = "SHED"
     UNSHED = "UNSHED"
@@ -99,9 +103,12 @@ FINAL = frozenset({State.COMPLETED, State.CANCELLED, State.DISCARDED})
 TRANSITIONS: tuple[tuple[State | None, Verb, State], ...] = (
     (None, Verb.ADMIT, State.AVAILABLE),
     (None, Verb.ADMIT, State.SCHEDULED),
+    (None, Verb.ADMIT, State.HELD),
     (None, Verb.ADMIT, State.DISCARDED),
     (State.SCHEDULED, Verb.STAGE, State.AVAILABLE),
     (State.RETRYABLE, Verb.STAGE, State.AVAILABLE),
+    (State.HELD, Verb.STAGE, State.AVAILABLE),
+    (State.HELD, Verb.SCORE, State.AVAILABLE),
     (State.AVAILABLE, Verb.CLAIM, State.EXECUTING),
     (State.EXECUTING, Verb.RENEW, State.EXECUTING),
     (State.EXECUTING, Verb.COMPLETE, State.COMPLETED),

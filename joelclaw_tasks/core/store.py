@@ -25,6 +25,7 @@ from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.places import Place, Places
 from joelclaw_tasks.core.reply import Claim, Decision, read_claim, read_decisions, read_word, read_words
+from joelclaw_tasks.core.score import Scoring
 from joelclaw_tasks.core.signing import Signing, signing_of
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.view import View
@@ -60,7 +61,7 @@ class Settling:
         return read_words(parts[: self._tags]), read_claim(parts[self._tags :])
 
 
-class Store(Controls):
+class Store(Controls, Scoring):
     """The verbs. `client` answers bytes, and does not repeat commands by itself: what may be repeated is."""
 
     def __init__(

@@ -125,11 +125,14 @@ class Structure:
             state = job["state"]
             if state not in _KEPT and job["queue"] not in self.queues:
                 faults.append(f"{name}: its queue {job['queue']} is not known")
+            if job.get("held_for") == "triage":
+                state = "held for a score"
             here = (name in in_lanes, name in leased, name in timed, name in self.dead)
             there = {
                 "available": (True, False, False, False),
                 "executing": (False, True, False, False),
                 "scheduled": (False, False, True, False),
+                "held for a score": (False, False, True, False),
                 "retryable": (False, False, True, False),
                 "discarded": (False, False, False, True),
             }.get(state, (False, False, False, False))
@@ -205,7 +208,7 @@ class Structure:
         return bool(waiting) and min(waiting)[1] <= places
 
     def _held_faults(self) -> list[str]:
-        held = {name: job["held_by"] for name, job in self.jobs.items() if job["state"] == "held"}
+        held = {name: job["held_by"] for name, job in self.jobs.items() if job.get("held_for") == "shed"}
         faults = [
             f"{name} is held by {act}, which does not know it"
             for name, act in held.items()

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from joelclaw_tasks.core.reply import Decision
-from joelclaw_tasks.core.rules import Batch, Debounce, Rules, Singleton, Window
+from joelclaw_tasks.core.rules import Batch, Debounce, Rules, Singleton, Triage, Window
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.errors import InvalidJob
 
@@ -415,7 +415,7 @@ def test_a_job_without_rules_writes_none(core):
         '{"expires_at":-1}', '{"topics":[' + ",".join(['"t"'] * 1001) + "]}",
         '{"topics":[1]}', '{"topics":"ab\\u0000"}', '{"singleton":{"key":"a","cancel":1}}', '{"error":1}',
         '{"batch":{"key":"a","size":2,"max_wait_ms":1},"singleton":{"key":"a"}}', "[" * 100_000,
-        '{"debounce":{"key":"a","wait_ms":2,"max_wait_ms":1}}',
+        '{"debounce":{"key":"a","wait_ms":2,"max_wait_ms":1}}', '{"triage":{"hold_ms":60001}}',
     ],
 )  # fmt: skip
 def test_rules_that_nobody_could_obey_are_refused_before_anything_is_written(core, text):
@@ -425,6 +425,10 @@ def test_rules_that_nobody_could_obey_are_refused_before_anything_is_written(cor
 
 
 def test_rules_survive_their_journey():
-    rules = Rules(DEDUP.dedup, Window("t", 1), CANCEL.singleton, DEBOUNCE.debounce, None, ("a",), ("b",), 9)
-    assert rules == Rules.decode(rules.encode())
+    rules = Rules(
+        DEDUP.dedup, Window("t", 1), CANCEL.singleton, DEBOUNCE.debounce,
+        topics=("a",), cancels=("b",), expires_at=9,
+    )  # fmt: skip
+    for each in (rules, Rules(triage=Triage(0), topics=("a",))):
+        assert each == Rules.decode(each.encode())
     assert "" == Rules().encode()

@@ -12,6 +12,7 @@ from math import floor
 
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.rate import Rate
+from joelclaw_tasks.core.rules import Rules
 from joelclaw_tasks.core.states import FINAL, WAITING, State, Word
 from tests.core.structure import split_line
 
@@ -29,6 +30,7 @@ class Entry:  # one job: what was asked for, and where it is in its life
     successor: Job | None = None
     asked: bool = False  # to stop
     held_from: State = State.AVAILABLE
+    hold_until: int = 0  # while a score is sought
     is_steered: bool = False  # somebody has set its priority: that of its own retries does not count
 
 
@@ -47,6 +49,7 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
     )  # share -> served at, jobs left of its turn
     now: int = 0
     expiries: dict[str, int] = field(default_factory=dict)  # holder -> its leases expire at
+    unscored: dict[str, int] = field(default_factory=dict)  # job that wants a score, not taken yet -> since
     known: set[str] = field(default_factory=set)  # holders that have renewed
     seen_at: int | None = None
     finished: Counter[State] = field(default_factory=Counter)
@@ -61,6 +64,13 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
             entry.successor = job if successor else entry.successor
             return Word.SUCCEEDED if successor else Word.DUPLICATE
         entry = self.jobs[job.id] = Entry(job, now)
+        triage = Rules.decode(job.rules).triage if job.rules else None
+        if triage and job.due_ms <= now:
+            self.unscored[job.id] = now
+            if triage.hold_ms:
+                entry.state, entry.rank = State.HELD, now + job.slack_ms
+                entry.hold_until = now + triage.hold_ms
+                return Word.HELD
         return Word.SCHEDULED if self._begin(entry, State.SCHEDULED, now) else Word.ADMITTED
 
     def _begin(self, entry: Entry, later: State, now: int) -> bool:
@@ -189,6 +199,8 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
         if entry.state is State.EXECUTING:
             entry.asked = True
             return Word.ASKED
+        if entry.hold_until:
+            self.unscored.pop(id, None)
         self.end(entry, State.CANCELLED)
         return Word.CANCELLED
 
@@ -215,6 +227,31 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
         self._enter_lane(entry, now + entry.job.slack_ms, is_new=False)
         return Word.STAGED
 
+    def take_unscored(self, most: int) -> list[str]:
+        """The ids; those of jobs that are over are left out, as their messages are gone."""
+        taken = sorted(self.unscored, key=lambda id: (self.unscored[id], id))[:most]
+        for id in taken:
+            del self.unscored[id]
+        return taken
+
+    def score(self, id: str, slack_ms: int | None, level: int | None) -> Word:
+        entry = self.jobs.get(id)
+        if entry is None or not entry.hold_until or entry.state is not State.HELD:
+            return Word.MISSING if entry is None else Word.NOTED
+        if slack_ms is not None and level is not None and not entry.is_steered:
+            entry.rank += slack_ms - entry.job.slack_ms
+            entry.job.slack_ms, entry.job.priority = slack_ms, level
+            was_steered, entry.is_steered = False, True
+        else:
+            was_steered = entry.is_steered
+        self._let_go(entry)
+        return Word.HELD_BY_PERSON if was_steered else Word.SCORED
+
+    def _let_go(self, entry: Entry) -> None:
+        entry.hold_until = 0
+        self.unscored.pop(entry.job.id, None)
+        self._enter_lane(entry, entry.rank, is_new=False)
+
     def shed(self, id: str) -> Word:
         if (entry := self.jobs.get(id)) is None or entry.state not in WAITING - {State.HELD}:
             return Word.MISSING if entry is None else Word.WRONG_STATE
@@ -222,7 +259,7 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
         return Word.SHED
 
     def unshed(self, id: str) -> Word:
-        if (entry := self.jobs.get(id)) is None or entry.state is not State.HELD:
+        if (entry := self.jobs.get(id)) is None or entry.state is not State.HELD or entry.hold_until:
             return Word.MISSING if entry is None else Word.WRONG_STATE
         entry.state = entry.held_from
         if entry.state is State.AVAILABLE:
@@ -252,7 +289,9 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
         for other, due in self.expiries.items():
             if away and (other in self.known or due <= now):
                 self.expiries[other] = max(due, now + self.lease_ms)
-        for entry in sorted(self.jobs.values(), key=lambda e: (e.job.due_ms, e.job.id)):
+        for entry in sorted(self.jobs.values(), key=lambda e: (e.hold_until or e.job.due_ms, e.job.id)):
+            if entry.state is State.HELD and entry.hold_until and entry.hold_until <= now:
+                self._let_go(entry)
             if entry.state in (State.SCHEDULED, State.RETRYABLE) and entry.job.due_ms <= now:
                 self._enter_lane(entry, entry.job.due_ms + entry.job.slack_ms, is_new=False)
         self.pauses = {gate: due for gate, due in self.pauses.items() if due is None or due > now}

@@ -22,6 +22,8 @@ from hypothesis.stateful import (
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.rate import Rate
+from joelclaw_tasks.core.rules import Rules, Triage
+from joelclaw_tasks.core.score import Score
 from joelclaw_tasks.core.states import FINAL, State, Word
 from joelclaw_tasks.core.store import Store
 from tests.core.structure import PERMANENT, Structure, split_line
@@ -47,6 +49,7 @@ queues = st.sampled_from((("qa",), ("qb",), ("qa", "qb"), ("qb", "qa")))
 # All buckets fill in the same time: how long a changed rate is in debt depends on when somebody looks.
 rates = st.sampled_from((None, Rate(1, 10_000), Rate(3, 10_000, 3), Rate(2, 5_000, 4), Rate(7, 10_000, 7)))
 resources = st.sets(st.sampled_from((NAS, "limit:resource/gpu")))
+TRIAGES = {hold_ms: Rules(triage=Triage(hold_ms)).encode() for hold_ms in (0, 2_000, 8_000)} | {None: ""}
 JOB_FIELDS = {
     "handler": st.sampled_from(sorted(HANDLERS)), "key": st.sampled_from(("k1", "k2")),
     "priority": st.integers(0, 3), "due_in": soon,
@@ -103,6 +106,27 @@ class Machine(RuleBasedStateMachine):
     def admit(self, ids, keep, **fields):
         jobs = [self._job(id, **fields, keep_ms=keep) for id in ids]
         self._same([self.model.admit(job, self.now) for job in jobs], self.store.admit(jobs))
+
+    @rule(ids=st.lists(ids, min_size=1, max_size=4), triage=st.sampled_from(tuple(TRIAGES)), **JOB_FIELDS)
+    def admit_for_triage(self, ids, triage, **fields):
+        jobs = [self._job(id, **fields, rules=TRIAGES[triage]) for id in ids]
+        self._same([self.model.admit(job, self.now) for job in jobs], self.store.admit(jobs))
+
+    @rule(most=st.integers(1, 3))
+    def take_unscored(self, most):
+        taken = self.model.take_unscored(most)
+        found = [job["id"] for job in self.store.take_unscored(most)]
+        self._same([id for id in taken if id in found], found)
+        gone = FINAL - {State.DISCARDED}  # the messages of others are still there
+        left = {id: self.model.jobs[id].state for id in set(taken) - set(found) if id in self.model.jobs}
+        assert set(left.values()) <= gone
+
+    @rule(ids=st.lists(ids, min_size=1, max_size=6), level=st.sampled_from((0, 1, 2, 3, None)))
+    def score(self, ids, level):
+        slack_ms = None if level is None else SLACK_MS[level]
+        expected = [self.model.score(id, slack_ms, level) for id in ids]
+        scores = [Score(id, {}, slack_ms, level) for id in ids]
+        self._same(expected, self.store.score(scores, actor="haiku"))
 
     @rule(first=st.integers(0, 30), priorities=st.lists(st.integers(0, 3), min_size=3, max_size=8))
     def admit_to_many_lanes(self, first, priorities):
@@ -280,6 +304,9 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self):
         """With all gates open everything drains, and nothing is left but what may stay."""
+        self.now += 60_000  # nothing is held for a score any more
+        self.model.look("w1", self.now)
+        self.store.claim(["none"], 1, "w1")
         self.unshed([id for id, entry in self.model.jobs.items() if entry.state is State.HELD] or ["none"])
         for gate in PAUSES:
             self.resume(gate)
@@ -298,6 +325,7 @@ class Machine(RuleBasedStateMachine):
                 self.model.stop(self.model.leased(tag), Word.COMPLETED, self.now)
             assert set(self.store.complete(held)) <= {Word.COMPLETED}
         self.store.expire(["w1"], reason="end")
+        self.store.take_unscored(100)
         structure = Structure(self.text, self.store.keys)
         over = {f"job:{id}" for id, job in structure.jobs.items() if job["state"] in FINAL}
         over |= {f"dead_jobs:{signature}" for signature in structure.dead_groups}

@@ -1,9 +1,9 @@
--- admit: nothing -> available | scheduled | discarded. Takes any number of jobs, all or none.
+-- admit: nothing -> available | scheduled | held | discarded. Takes any number of jobs, all or none.
 -- KEYS, after the prefix: the inbox of a queue, when the jobs come from there. A message leaves it with its
 -- admission; one that is gone already was admitted by another worker, and may even be finished.
 -- ARGV: now, transitions_max, then each job as in shared/spec.lua.
--- Reply, for each job: ADMITTED | SCHEDULED | REFUSED | DUPLICATE | SUCCEEDED, and by rules: EXPIRED |
--- DUPLICATE | THROTTLED | SKIPPED | DEBOUNCED | BATCHED, which name another job in a second line.
+-- Reply, for each job: ADMITTED | SCHEDULED | REFUSED | DUPLICATE | SUCCEEDED, and by rules: HELD | EXPIRED,
+-- and DUPLICATE | THROTTLED | SKIPPED | DEBOUNCED | BATCHED, which name another job in a second line.
 --@include keys
 --@include clock
 local now_ms, passed_ms = clock_ms(ARGV[1])
@@ -62,6 +62,14 @@ local function admit(job, call)
     return "SCHEDULED"
   end
   job.rank = rank
+  if call.triage then
+--@include triage
+    want_score(job, now_ms)
+    if call.triage.hold_ms > 0 and not call.own_priority then
+      hold_for_score(job, call.triage.hold_ms, now_ms, entry)
+      return "HELD"
+    end
+  end
   enqueue(job, true)
   move_job(job, "admit", "available", now_ms, entry)
   return "ADMITTED"

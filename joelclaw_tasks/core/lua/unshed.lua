@@ -9,7 +9,7 @@ local act = begin_act("unshed")
 local lots = {}
 
 local reply = for_each_job(act, 8, function(job, entry)
-  if job.state ~= "held" then return nil end
+  if job.state ~= "held" or redis.call("HGET", job_key(job.id), "held_for") ~= "shed" then return nil end
   lots[unshed(job, "unshed", now_ms, entry)] = true
   return "UNSHED"
 end)

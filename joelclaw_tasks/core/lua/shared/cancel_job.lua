@@ -33,6 +33,9 @@ local function cancel_job(id, actor, reason, act)
     pass_on(lane.gates) -- the lane's rank may be worse now than that of a lane parked at the same gate
   elseif job.state == "scheduled" or job.state == "retryable" then
     redis.call("ZREM", timers_key, "job|" .. id)
+  elseif job.state == "held" and redis.call("HGET", job_key(id), "held_for") == "triage" then
+    redis.call("ZREM", timers_key, "job|" .. id)
+    redis.call("ZREM", triage_key, id)
   elseif job.state == "held" then
     local act = redis.call("HGET", job_key(id), "held_by")
     redis.call("ZREM", touched_key(act), id)

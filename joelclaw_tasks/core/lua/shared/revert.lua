@@ -23,7 +23,7 @@ local function unshelve(id, now_ms, entry)
   redis.call("PERSIST", job_key(id))
   local job = read_job(id)
   local of = redis.call("HMGET", job_key(id), "held_from", "due_at")
-  local state = job.state == "held" and of[1] or job.state
+  local state = job.state == "held" and (of[1] or "available") or job.state
   redis.call("HDEL", job_key(id), "held_by", "held_from", "held_for", "held_at")
   count(job, "cancelled", -1)
   job.state, entry.from = nil, "cancelled"

@@ -91,6 +91,7 @@ local function by_rules(rules)
   open_window("throttle", rules.throttle, job.id)
   if rules.debounce then return debounce(name, into, rules) end
   if rules.batch then return batch(name, into, rules) end
+  call.triage = rules.triage
   local word = admit(job, call)
   if word ~= "REFUSED" then hold(job.id, rules) end
   return word

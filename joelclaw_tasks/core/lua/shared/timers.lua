@@ -28,6 +28,13 @@ local ON_DUE = {
   job = function(id, now_ms, due_ms)
     local job = read_job(id)
     if not job then return end
+    if job.state == "held" then
+--@include triage
+      end_hold(job)
+      set_available(job, tonumber(job.rank), due_ms)
+      move_job(job, "stage", "available", now_ms, { reason = "no score in time" })
+      return
+    end
     set_available(job, due_ms + tonumber(job.slack_ms), due_ms)
     move_job(job, "stage", "available", now_ms, {})
   end,
