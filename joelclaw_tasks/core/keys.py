@@ -46,6 +46,7 @@ KEYS: dict[str, str] = {
     "shelved": "shelved:%s",  # hash: a job that was cancelled, for undo, as it was
     "priorities": "priorities",  # hash: family -> "<slack_ms>|<priority>" of jobs admitted from now on
     "drains": "drains",  # hash: pause gate -> admitted_at up to which its jobs pass
+    "spending": "spending:%s",  # hash of a day (UTC): "<account>|<what>[|<of>]" -> nano-USD, or how many
     "format": "format",  # string: see core/format.py
     "transitions": "transitions",  # stream: one entry per verb
 }
