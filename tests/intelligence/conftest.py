@@ -104,9 +104,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def model_client(
-    api: MessagesApi, spending: Spending, clock: Clock
-) -> Iterator[Callable[..., ModelClient]]:
+def model_client(api: MessagesApi, spending: Spending, clock: Clock) -> Iterator[Callable[..., ModelClient]]:
     """Makes clients of the local API; what they are given may be changed."""
     made = []
 

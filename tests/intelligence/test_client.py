@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from joelclaw_tasks.core.keys import Keys
-from joelclaw_tasks.core.spending import Spending
+from joelclaw_tasks.core.spending import AccountDay, Spending
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.credentials import Credentials
 from joelclaw_tasks.intelligence.breaker import Circuit
@@ -203,7 +203,9 @@ def test_two_slow_tiers_share_one_budget(api: MessagesApi, model_client: Callabl
     assert 1 == len(fallback.attempts), "the first took it all"
 
 
-def test_a_wrong_key_is_not_tried_on_the_other_tier(model_client: Callable[..., ModelClient], api: MessagesApi):
+def test_a_wrong_key_is_not_tried_on_the_other_tier(
+    model_client: Callable[..., ModelClient], api: MessagesApi
+):
     api.keys = {"another"}
     client = model_client()
 
@@ -247,7 +249,9 @@ def test_a_tier_that_the_registry_does_not_have_is_disabled(client: ModelClient)
     assert Reason.DISABLED == fallback.reason
 
 
-def test_models_that_are_switched_off_are_not_asked(api: MessagesApi, model_client: Callable[..., ModelClient]):
+def test_models_that_are_switched_off_are_not_asked(
+    api: MessagesApi, model_client: Callable[..., ModelClient]
+):
     fallback = model_client(enabled=False).decide(a_question(), budget_ms=BUDGET_MS)
 
     assert isinstance(fallback, Fallback)
@@ -404,8 +408,7 @@ def test_many_at_once_never_spend_more_than_the_budget(
     outcomes: list[Reason | None] = []
 
     def spend() -> None:
-        for _ in range(6):
-            outcomes.append(_reason(client, budget_ms=20_000))
+        outcomes.extend(_reason(client, budget_ms=20_000) for _ in range(6))
 
     threads = [threading.Thread(target=spend) for _ in range(6)]
     for thread in threads:
@@ -468,15 +471,9 @@ def test_a_key_file_is_read_again_when_it_changes(api: MessagesApi, store: Store
     client.close()
 
 
-def haiku_today(spending: Spending):
+def haiku_today(spending: Spending) -> AccountDay:
     [accounts] = spending.days(1).values()
-    return accounts.get("haiku") or pytest.fail("haiku has no account yet") if accounts else _nothing()
-
-
-def _nothing():
-    from joelclaw_tasks.core.spending import AccountDay
-
-    return AccountDay()
+    return accounts.get("haiku", AccountDay())
 
 
 def _reason(client: ModelClient, budget_ms: float = 5_000) -> Reason | None:
