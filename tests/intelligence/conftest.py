@@ -19,6 +19,7 @@ from joelclaw_tasks.intelligence.guard import AnswerModel, Reasoning, clamp, sho
 from joelclaw_tasks.intelligence.local.server import MessagesApi
 from joelclaw_tasks.intelligence.prompt import Rendered
 from joelclaw_tasks.registry_tiers import read_tiers
+from joelclaw_tasks.testing.fixtures import joelclaw_models  # noqa: F401  # as a fixture
 
 KEY = "sk-" + "ant-test-0123456789abcdefghijklmnopqrstuvwxyz"
 FIXED = "You score events. " * 200  # 900 tokens of the local API: enough to be cached

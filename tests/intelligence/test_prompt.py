@@ -65,7 +65,10 @@ def test_the_hash_is_of_the_prompt_and_not_of_the_call():
         (a_file(head=HEAD + "\nauthor: eve"), "unknown field 'author'"),
         (a_file(head=HEAD.replace("[events, note]", "[events, Note]")), "has 'Note' among its variables"),
         (a_file(head=HEAD.replace("[route_checks]", "[]")), "names the lists none, but the code gives"),
-        (a_file(per_call=PER_CALL + "{{families}}"), "has {{families}}, which its front matter does not name"),
+        (
+            a_file(per_call=PER_CALL + "{{families}}"),
+            "has {{families}}, which its front matter does not name",
+        ),
         (a_file(per_call="Events: {{events}}"), "never uses note"),
         (a_file(fixed="Nothing closed."), "never uses route_checks"),
         (a_file(fixed=FIXED + " {{events}}"), "has {{events}} in its fixed part"),
