@@ -85,14 +85,15 @@ class Connection:
             "type": "text", "text": question.prompt.fixed,
             "cache_control": {"type": "ephemeral", "ttl": tier.cache_ttl},
         }  # fmt: skip
+        request = {
+            "model": tier.model,
+            "max_tokens": tier.max_tokens,
+            "system": [fixed],
+            "messages": [{"role": "user", "content": question.prompt.per_call}],
+            "output_config": config,
+        }
         try:
-            message = client.messages.create(
-                model=tier.model,
-                max_tokens=tier.max_tokens,
-                system=[fixed],
-                messages=[{"role": "user", "content": question.prompt.per_call}],
-                output_config=config,
-            )
+            message = client.messages.create(**request)
         except anthropic.APIStatusError as error:
             return _refused(error, key)
         except anthropic.APIConnectionError as error:

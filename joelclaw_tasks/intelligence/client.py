@@ -7,8 +7,11 @@ import json
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from typing import Any
+
+import redis
 
 from joelclaw_tasks.core.spending import Hold, Spending
 from joelclaw_tasks.core.store import Store
@@ -175,7 +178,11 @@ class _Call:
     def result(self) -> tuple[Attempt, Any]:
         """What came of it, or a timeout."""
         run = contextvars.copy_context().run
-        threading.Thread(target=run, args=(self._run,), name="joelclaw-model-call", daemon=True).start()
+        thread = threading.Thread(target=run, args=(self._run,), name="joelclaw-model-call", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # too many threads, or the interpreter is about to end
+            return self._attempt(Reason.ERROR, "no thread can be started"), None
         self._done.wait(max(0.0, self._deadline - time.monotonic()))
         with self._lock:
             if self._found is not None:
@@ -186,9 +193,12 @@ class _Call:
     def _run(self) -> None:
         try:
             self._ask()
-        except Exception as error:  # a defect must not leave anybody waiting
-            log.exception("a call of a model failed in a way that nobody thought of")
-            self._finish(self._attempt(Reason.ERROR, type(error).__name__), None)
+        except Exception as error:  # noqa: BLE001  # a defect must not leave anybody waiting
+            # Its text may have anything in it, such as the key.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            name = type(error).__name__
+            log.error("a call of a model failed: %s in %s:%s", name, where.filename, where.lineno)
+            self._finish(self._attempt(Reason.ERROR, name), None)
         finally:
             self._done.set()
 
@@ -197,8 +207,8 @@ class _Call:
             hold = self._spending.hold(
                 self._tier.name, self._most_nano_usd(), self._tier.daily_budget_nano_usd
             )
-        except CoreUnreachable:
-            self._finish(self._attempt(Reason.NO_LEDGER, "Redis does not answer"), None)
+        except (CoreUnreachable, redis.RedisError) as error:
+            self._finish(self._attempt(Reason.NO_LEDGER, type(error).__name__), None)
             return
         if hold is None:
             self._finish(
@@ -267,9 +277,9 @@ class _Call:
     def _note(self, write: Any) -> None:
         try:
             write()
-        except CoreUnreachable as error:
+        except (CoreUnreachable, redis.RedisError) as error:
             # What was held stays held, so the budget errs on the safe side.
-            log.warning("the ledger of models misses an entry: %s", error)
+            log.warning("the ledger of models misses an entry: %s", type(error).__name__)
 
     def _most_nano_usd(self) -> int:
         prices, prompt = self._tier.prices, self._question.prompt

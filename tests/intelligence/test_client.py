@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import redis
 
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.spending import AccountDay, Spending
@@ -491,3 +492,46 @@ def test_the_ledger_has_keys_under_the_prefix_and_they_go_by_themselves(
     assert key.startswith(b"{jc}:spending:")
     assert 92 * 86_400 < store.client.ttl(key) <= 93 * 86_400
     assert Keys("{jc}:").spending("1") == "{jc}:spending:1"
+
+
+def test_a_redis_user_without_the_right_to_write_is_no_ledger(api: MessagesApi, redis_url: str):
+    root = redis.Redis.from_url(redis_url)
+    root.acl_setuser(
+        "reader", enabled=True, passwords=["+geheim12"], keys=["*"], categories=["+@read", "+@all"]
+    )
+    root.acl_setuser("reader", enabled=True, categories=["-@write"])
+    reader = redis.Redis.from_url(redis_url.replace("//", "//reader:geheim12@"))
+    client = ModelClient(tiers(), Spending(Store(reader, Keys("{jc}:"))), Credentials(KEY), base_url=api.url)
+    client.warm_up()
+
+    fallback = client.decide(a_question(), budget_ms=5_000)
+
+    root.acl_deluser("reader")
+    root.close()
+    reader.close()
+    assert isinstance(fallback, Fallback)
+    assert (Reason.NO_LEDGER, "NoPermissionError", []) == (fallback.reason, fallback.detail, api.requests)
+
+
+def test_a_defect_is_a_reason_and_its_text_is_not_logged(
+    api: MessagesApi, client: ModelClient, caplog: pytest.LogCaptureFixture
+):
+    class Broken(Rendered):
+        @property
+        def per_call(self) -> str:
+            raise ValueError(KEY)
+
+        @property
+        def bytes(self) -> int:
+            return 10
+
+    broken = object.__new__(Broken)
+    for name, value in (("name", "x"), ("version", 1), ("sha256", ""), ("fixed", "x")):
+        object.__setattr__(broken, name, value)
+
+    fallback = client.decide(a_question(prompt=broken), budget_ms=5_000)
+
+    assert isinstance(fallback, Fallback)
+    assert (Reason.ERROR, "ValueError") == (fallback.reason, fallback.detail)
+    assert KEY not in caplog.text
+    assert "a call of a model failed: ValueError in" in caplog.text

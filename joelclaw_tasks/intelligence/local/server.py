@@ -18,6 +18,7 @@ from joelclaw_tasks.intelligence.local.message import Cache, message
 _DRIP_S = 0.05
 _SLOW_S = 30.0
 _MOST_BYTES = 32_000_000
+_MOST_REQUESTS = 10_000
 _HTML = b"<!doctype html><html><body><h1>502 Bad Gateway</h1></body></html>"
 
 
@@ -25,7 +26,8 @@ class MessagesApi:
     """A Messages API on loopback: `with MessagesApi() as api:`, then give the SDK `api.url` as its base URL.
 
     Requests are answered by the script while it lasts, then by the rule, then with the simplest value of the
-    asked schema. `keys`: those that are accepted; None: any. `requests` has what came in and was in order.
+    asked schema. `keys`: those that are accepted; None: any. `requests` has what came in and was in
+    order, the newest 10,000; `count` is how many there were.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class MessagesApi:
         self.rule = rule
         self.keys = keys
         self.requests: list[Asked] = []
+        self.count = 0
         self._acts: list[Act] = []
         self._lock = threading.Lock()
         self._cache = Cache(now_s)
@@ -72,8 +75,10 @@ class MessagesApi:
         if why is not None:
             return Act(fault=Fault.BAD_REQUEST, message=why), None, {}
         with self._lock:
-            asked = Asked(len(self.requests) + 1, body, headers)
+            self.count += 1
+            asked = Asked(self.count, body, headers)
             self.requests.append(asked)
+            del self.requests[:-_MOST_REQUESTS]
             scripted = self._acts.pop(0) if self._acts else None
         act = scripted or (Act() if self.rule is None else Act.of(self.rule(asked)))
         if act.fault in STATUS:
@@ -197,4 +202,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _request_id(self) -> str:
-        return f"req_local_{len(self.api.requests):06}"
+        return f"req_local_{self.api.count:06}"
