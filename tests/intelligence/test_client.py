@@ -535,3 +535,16 @@ def test_a_defect_is_a_reason_and_its_text_is_not_logged(
     assert (Reason.ERROR, "ValueError") == (fallback.reason, fallback.detail)
     assert KEY not in caplog.text
     assert "a call of a model failed: ValueError in" in caplog.text
+
+
+def test_the_thread_of_a_call_that_was_given_up_ends_although_the_server_goes_on(
+    api: MessagesApi, client: ModelClient
+):
+    api.script(Fault.DRIP)  # for 20 s
+
+    assert Reason.TIMEOUT == _reason(client, budget_ms=200)
+
+    wait_until(
+        lambda: "joelclaw-model-call" not in {thread.name for thread in threading.enumerate()},
+        "the thread has ended", timeout_s=3,
+    )  # fmt: skip
