@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -9,15 +10,16 @@ import pytest
 import redis
 
 from joelclaw_tasks.core.keys import Keys
-from joelclaw_tasks.core.spending import Spending
+from joelclaw_tasks.core.spending import AccountDay, Spending
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.credentials import Credentials
 from joelclaw_tasks.intelligence.breaker import Breaker
 from joelclaw_tasks.intelligence.client import ModelClient
-from joelclaw_tasks.intelligence.decision import Question
+from joelclaw_tasks.intelligence.decision import Fallback, Question
 from joelclaw_tasks.intelligence.guard import AnswerModel, Reasoning, clamp, shown
 from joelclaw_tasks.intelligence.local.server import MessagesApi
 from joelclaw_tasks.intelligence.prompt import Rendered
+from joelclaw_tasks.intelligence.reason import Reason
 from joelclaw_tasks.registry_tiers import read_tiers
 from joelclaw_tasks.testing.fixtures import joelclaw_models  # noqa: F401  # as a fixture
 
@@ -69,6 +71,22 @@ def tiers(**changes: Any) -> Any:
     found, faults = read_tiers(document)
     assert faults == []
     return found
+
+
+BUDGET_MS = 1_000
+#: What a busy machine may add to the budget of a decision.
+WHIM_MS = 500
+CIRCUIT = ("haiku", "triage")
+
+
+def haiku_today(spending: Spending) -> AccountDay:
+    [accounts] = spending.days(1).values()
+    return accounts.get("haiku", AccountDay())
+
+
+def reason_of(client: ModelClient, budget_ms: float = 5_000) -> Reason | None:
+    decision = client.decide(a_question(), budget_ms=budget_ms)
+    return decision.reason if isinstance(decision, Fallback) else None
 
 
 class Clock:
@@ -126,3 +144,10 @@ def model_client(api: MessagesApi, spending: Spending, clock: Clock) -> Iterator
 @pytest.fixture
 def client(model_client: Callable[..., ModelClient]) -> ModelClient:
     return model_client()
+
+
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """An address where connections are taken, and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"

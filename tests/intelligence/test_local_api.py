@@ -9,7 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from joelclaw_tasks.intelligence.call import schema_of
+from joelclaw_tasks.intelligence.connection import schema_of
 from joelclaw_tasks.intelligence.guard import AnswerModel
 from joelclaw_tasks.intelligence.local.act import STATUS, Act, Asked, Fault
 from joelclaw_tasks.intelligence.local.message import simplest, tokens_of
