@@ -32,6 +32,7 @@ JoelclawError
 ├── UnknownJob             no job has that id
 ├── NothingMeasured        a forecast has no run times to draw from
 ├── WrongState             the job exists, but the verb does not apply to its state
+├── PromptError            a prompt file cannot be used
 ├── FleetError             the fleet cannot start, or is not running
 └── ScriptDrift            a Lua script answered a word that Python does not know
 
@@ -293,6 +294,13 @@ class WrongState(JoelclawError):
 
     code = "JOB_WRONG_STATE"
     fix = "`joelclaw queue inspect <id>` prints the state of the job."
+
+
+class PromptError(JoelclawError):
+    """A prompt file cannot be used, or is given other variables than it has."""
+
+    code = "PROMPT_INVALID"
+    fix = "Correct the named file; docs/models.md shows what one looks like."
 
 
 class FleetError(JoelclawError):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from joelclaw_tasks.core.event import Event
 from joelclaw_tasks.core.spec import EventSpec, HandlerSpec
@@ -16,18 +17,25 @@ from joelclaw_tasks.errors import RegistryError, UnknownEvent, UnknownHandler
 from joelclaw_tasks.registry_files import event_file, read_directory
 from joelclaw_tasks.registry_keys import KeyExpression
 from joelclaw_tasks.registry_targets import target_fault
+from joelclaw_tasks.registry_tiers import TierSpec
 
 
 class Registry:
-    """All events, handlers and shared resources; never changes after it is built.
+    """All events, handlers, shared resources and model tiers; never changes after it is built.
 
     `events` and `handlers` are by name, `resources` maps a name to its limit (jobs at once),
-    `queues` are the Celery queues that handlers name, `version` is a hash of the content.
+    `queues` are the Celery queues that handlers name, `tiers` the models by tier, `version` is a hash of
+    the content.
     """
 
-    __slots__ = ("_cancels", "_keys", "events", "handlers", "queues", "resources", "version")
+    __slots__ = ("_cancels", "_keys", "events", "handlers", "queues", "resources", "tiers", "version")
 
-    def __init__(self, events: Iterable[EventSpec], resources: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        events: Iterable[EventSpec],
+        resources: Mapping[str, int] | None = None,
+        tiers: Mapping[str, TierSpec] | None = None,
+    ) -> None:
         """From specs that are already checked; `Registry.load` reads and checks files."""
         by_name = {event.name: event for event in sorted(events, key=lambda event: event.name)}
         handlers = {handler.name: handler for event in by_name.values() for handler in event.handlers}
@@ -35,7 +43,8 @@ class Registry:
         self.handlers: Mapping[str, HandlerSpec] = MappingProxyType(handlers)
         self.resources: Mapping[str, int] = MappingProxyType(dict(resources or {}))
         self.queues = frozenset(handler.queue for handler in handlers.values())
-        self.version = _version(by_name.values(), self.resources)
+        self.tiers: Mapping[str, TierSpec] = MappingProxyType(dict(tiers or {}))
+        self.version = _version(by_name.values(), self.resources, self.tiers)
         self._keys: dict[str, KeyExpression] = {}
         self._cancels: dict[str, list[tuple[str, int, str]]] = {}
         for handler in handlers.values():
@@ -51,7 +60,7 @@ class Registry:
         contents = read_directory(Path(directory))
         if contents.faults:
             raise RegistryError(contents.faults)
-        return cls(contents.events, contents.resources)
+        return cls(contents.events, contents.resources, contents.tiers)
 
     def event(self, name: str) -> EventSpec:
         """The event of that name. Raises UnknownEvent, which names the nearest known one."""
@@ -102,8 +111,10 @@ class Registry:
         return faults
 
 
-def _version(events: Iterable[EventSpec], resources: Mapping[str, int]) -> str:
-    content = {"events": [asdict(event) for event in events], "resources": dict(resources)}
+def _version(events: Iterable[EventSpec], resources: Mapping[str, int], tiers: Mapping[str, TierSpec]) -> str:
+    content: dict[str, Any] = {"events": [asdict(event) for event in events], "resources": dict(resources)}
+    if tiers:
+        content["tiers"] = {name: tier.to_wire() for name, tier in tiers.items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

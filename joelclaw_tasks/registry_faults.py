@@ -90,7 +90,7 @@ def _sentence(found: Any) -> str:
     if kind in _KINDS:
         return f"must be {_KINDS[kind]}, not {shown(value)}"
     if kind == "literal_error":
-        return _literal_sentence(found["loc"], value)
+        return _literal_sentence(found["loc"], value, context["expected"])
     if kind == "string_pattern_mismatch":
         return _pattern_sentence(context["pattern"], value)
     bounds = {
@@ -110,7 +110,7 @@ def _sentence(found: Any) -> str:
     return lengths.get(kind, f"is not acceptable: {shown(value)}")
 
 
-def _literal_sentence(place: tuple[Any, ...], value: Any) -> str:
+def _literal_sentence(place: tuple[Any, ...], value: Any, expected: str) -> str:
     if place[-1] == "mode":
         return f'must be "skip" or "cancel", not {shown(value)}'
     if place[-1] == "priority":
@@ -120,6 +120,8 @@ def _literal_sentence(place: tuple[Any, ...], value: Any) -> str:
             f'{shown(value)} cannot be run by this version, which runs only "task"; '
             "write a task that makes the call"
         )
+    if place[-1] != "type":
+        return f"must be {expected.replace(chr(39), chr(34))}, not {shown(value)}"
     return f'must be "task", not {shown(value)}'
 
 

@@ -13,6 +13,7 @@ from joelclaw_tasks.core.spec import EventSpec
 from joelclaw_tasks.registry_faults import dotted, nearest, shown
 from joelclaw_tasks.registry_model import NAME_PATTERN
 from joelclaw_tasks.registry_schema import read_event, read_resources
+from joelclaw_tasks.registry_tiers import TierSpec, read_tiers
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -20,10 +21,11 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(slots=True)
 class Contents:
-    """What a directory holds; `events` and `resources` count only when `faults` is empty."""
+    """What a directory holds; everything else counts only when `faults` is empty."""
 
     events: list[EventSpec] = field(default_factory=list)
     resources: dict[str, int] = field(default_factory=dict)
+    tiers: dict[str, TierSpec] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
     def add(self, file: str, place: str, sentence: str) -> None:
@@ -40,7 +42,7 @@ def event_file(name: str) -> str:
 
 
 def read_directory(directory: Path) -> Contents:
-    """Read resources.json and events/*.json.
+    """Read resources.json, models.json and events/*.json.
 
     Hidden files and other suffixes are not read; links are followed.
     """
@@ -51,6 +53,7 @@ def read_directory(directory: Path) -> Contents:
         )
         return contents
     known_resources = _read_resources_file(directory / "resources.json", contents)
+    _read_models_file(directory / "models.json", contents)
     paths = _event_paths(directory / "events")
     if not paths:
         contents.add("events", "", "holds no .json file; add one file for each event")
@@ -98,6 +101,16 @@ def _read_resources_file(path: Path, contents: Contents) -> list[str] | None:
     for place, sentence in faults:
         contents.add(path.name, place, sentence)
     return list(document) if isinstance(document, dict) else None
+
+
+def _read_models_file(path: Path, contents: Contents) -> None:
+    if not path.exists() and not path.is_symlink():
+        return
+    readable, document = _read_json(path, path.name, contents)
+    if readable:
+        contents.tiers, faults = read_tiers(document)
+        for place, sentence in faults:
+            contents.add(path.name, place, sentence)
 
 
 def _read_json(path: Path, file: str, contents: Contents) -> tuple[bool, Any]:

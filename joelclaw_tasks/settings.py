@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from joelclaw_tasks.address import FORMS, Address
 from joelclaw_tasks.errors import SettingsError
@@ -27,6 +28,9 @@ _ENV_NAMES = {
     "triage_enforce_families": "QUEUE_TRIAGE_ENFORCE_FAMILIES",
     "github_webhook_secret": "GITHUB_WEBHOOK_SECRET",
     "github_webhook_secret_file": "GITHUB_WEBHOOK_SECRET_FILE",
+    "anthropic_api_key": "ANTHROPIC_API_KEY",
+    "anthropic_api_key_file": "ANTHROPIC_API_KEY_FILE",
+    "anthropic_base_url": "ANTHROPIC_BASE_URL",
 }
 _DEFAULT_HOME = Path(".joelclaw")
 _ROOT = Path(__file__).resolve().parent.parent
@@ -80,6 +84,11 @@ class Settings:
     signing_key: str | None = field(default=None, repr=False)
     signing_key_file: Path | None = None
     require_signed: bool = False  # workers run nothing that is not signed
+    use_models: bool = True  # without a key nothing is asked anyway
+    # Of a file the first line is used.
+    anthropic_api_key: str | None = field(default=None, repr=False)
+    anthropic_api_key_file: Path | None = None
+    anthropic_base_url: str | None = field(default=None, repr=False)  # it may hold a password
 
     @property
     def slack_ms(self) -> tuple[int, int, int, int]:
@@ -133,6 +142,14 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _convert(name: str, text: str, kind: str) -> Any:
     try:
         if "Path" in kind:
@@ -172,6 +189,8 @@ def _checked(settings: Settings) -> Settings:
         except ValueError:
             # The URL itself may hold a password.
             raise SettingsError(f"REDIS_URL must be {FORMS}") from None
+    if settings.anthropic_base_url is not None and not _is_web_address(settings.anthropic_base_url):
+        raise SettingsError("ANTHROPIC_BASE_URL must be http(s)://host[:port][/path]")
     if not 0 <= settings.default_priority <= 3:
         raise SettingsError(f"default_priority must be 0 to 3, not {settings.default_priority}")
     if list(settings.slack_ms) != sorted(settings.slack_ms):

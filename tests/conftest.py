@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -16,6 +19,35 @@ from joelclaw_tasks.testing.server import free_port, start_redis
 # of Ctrl-C could not interrupt anything.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# No test asks a real model, nor does a process that it starts: they have no key and an address of nobody.
+for _name in ("ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY_FILE", "ANTHROPIC_AUTH_TOKEN"):
+    os.environ.pop(_name, None)
+os.environ["ANTHROPIC_BASE_URL"] = "http://127.0.0.1:9"
+for _name in ("NO_PROXY", "no_proxy"):
+    os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), ".anthropic.com", "127.0.0.1")))
+_REAL_HOSTS: list[str] = []
+_look_up = socket.getaddrinfo
+
+
+def _look_up_no_real_model(host: Any, *args: Any, **options: Any) -> Any:
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
+    if name.lower().rstrip(".").endswith("anthropic.com"):
+        _REAL_HOSTS.append(name)
+        raise OSError(f"a test wants to ask a real model at {name}; give it the fixture `api`")
+    return _look_up(host, *args, **options)
+
+
+socket.getaddrinfo = _look_up_no_real_model
+
+
+@pytest.fixture(autouse=True)
+def real_hosts() -> Iterator[list[str]]:
+    """The hosts of real models that the test asked for: there must be none when it ends."""
+    _REAL_HOSTS.clear()
+    yield _REAL_HOSTS
+    assert [] == _REAL_HOSTS, "a test must not ask a real model"
 
 
 def wait_until(predicate: Callable[[], object], description: str, timeout_s: float = 10.0) -> None:

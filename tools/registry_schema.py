@@ -1,12 +1,15 @@
-"""Write registry/event.schema.json again, after a change of joelclaw_tasks/registry_schema.py."""
+"""Write registry/*.schema.json again, after a change of joelclaw_tasks/registry_schema.py or _tiers.py."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from joelclaw_tasks.registry_schema import event_schema
+from joelclaw_tasks.registry_tiers import models_schema
 
 if __name__ == "__main__":
-    target = Path(__file__).resolve().parent.parent / "registry" / "event.schema.json"
-    target.write_text(event_schema(), encoding="utf-8")
-    print(f"wrote {target}")
+    registry = Path(__file__).resolve().parent.parent / "registry"
+    for name, text in (("event", event_schema()), ("models", models_schema())):
+        target = registry / f"{name}.schema.json"
+        target.write_text(text, encoding="utf-8")
+        print(f"wrote {target}")

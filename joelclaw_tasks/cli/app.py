@@ -16,9 +16,11 @@ from joelclaw_tasks import __version__
 from joelclaw_tasks.cli import invocation as invocations
 from joelclaw_tasks.cli.command import carry_out, command, report, take_global_options, usage
 from joelclaw_tasks.cli.dead import dead
+from joelclaw_tasks.cli.dev import dev
 from joelclaw_tasks.cli.emit import emit
 from joelclaw_tasks.cli.envelope import Outcome
 from joelclaw_tasks.cli.invocation import Invocation
+from joelclaw_tasks.cli.models import models
 from joelclaw_tasks.cli.queue import queue
 from joelclaw_tasks.cli.registry import registry
 from joelclaw_tasks.cli.terminal import text
@@ -31,7 +33,7 @@ _LATE = {
     "demo": "Start a fleet, send real events through it and show what became of them.",
     "doctor": "Check environment, Redis, registry and settings.",
 }
-_ORDER = ("up", "demo", "doctor", "emit", "queue", "dead", "registry")
+_ORDER = ("up", "demo", "doctor", "emit", "queue", "dead", "registry", "models", "dev")
 
 
 class _Commands(TyperGroup):
@@ -64,6 +66,8 @@ app.command("emit")(command(emit))
 app.add_typer(queue, name="queue")
 app.add_typer(dead, name="dead")
 app.add_typer(registry, name="registry")
+app.add_typer(models, name="models")
+app.add_typer(dev, name="dev")
 
 
 @app.callback()

@@ -52,7 +52,7 @@ def check() -> Outcome:
         )
     counts = {
         "events": len(loaded.events), "handlers": len(loaded.handlers), "resources": len(loaded.resources),
-        "queues": sorted(loaded.queues), "version": loaded.version,
+        "tiers": list(loaded.tiers), "queues": sorted(loaded.queues), "version": loaded.version,
         "directory": current().settings().registry_dir,
     }  # fmt: skip
     verdict = f"no faults: {counts['events']} events, {counts['handlers']} handlers"

@@ -47,6 +47,7 @@ KEYS: dict[str, str] = {
     "priorities": "priorities",  # hash: family -> "<slack_ms>|<priority>" of jobs admitted from now on
     "triage": "triage",  # zset: jobs that nobody scores yet -> admitted_at, the latest 10,000
     "drains": "drains",  # hash: pause gate -> admitted_at up to which its jobs pass
+    "spending": "spending:%s",  # hash of a day (UTC): "<account>|<what>[|<of>]" -> nano-USD, or how many
     "format": "format",  # string: see core/format.py
     "transitions": "transitions",  # stream: one entry per verb
 }

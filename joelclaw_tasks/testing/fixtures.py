@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
+from joelclaw_tasks.intelligence.local.server import MessagesApi
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.testing.embedded import Fleet, fleet
 from joelclaw_tasks.testing.immediate import Inline, inline
@@ -42,3 +43,13 @@ def joelclaw_fleet(
     """A worker on a Redis of its own; its handlers keep their files in tmp_path."""
     with fleet(joelclaw_registry, app=joelclaw_app, data_dir=tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+def joelclaw_models(monkeypatch: pytest.MonkeyPatch) -> Iterator[MessagesApi]:
+    """A Messages API on loopback that the settings name, with a key: no real model is asked."""
+    with MessagesApi() as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "local")
+        monkeypatch.delenv("ANTHROPIC_API_KEY_FILE", raising=False)
+        yield api

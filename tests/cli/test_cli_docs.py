@@ -35,6 +35,8 @@ def test_every_option_on_the_page_is_in_the_help(joelclaw_offline: JoelclawProce
             ["queue", "watch"],
             ["dead", "list"],
             ["dead", "revive"],
+            ["models", "cost"],
+            ["dev", "models"],
         )
     )
 

@@ -1,0 +1,1 @@
+"""Models: asked within bounds, answered with values, never needed for the queue to be right."""
