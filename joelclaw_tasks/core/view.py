@@ -165,6 +165,8 @@ class View:
         job["priority"] = PRIORITIES[job["priority"]]
         if "own_priority" in job:
             job["own_priority"] = PRIORITIES[int(job["own_priority"].partition("|")[2])]
+        if "triage" in job:
+            job["triage"] = json.loads(job["triage"])
         job["payload"] = _decoded(job.get("payload"))
         job.pop("next_payload", None)
         return {"id": job_id, **job}

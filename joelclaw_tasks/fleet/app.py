@@ -25,12 +25,15 @@ from joelclaw_tasks.fleet.steering_tasks import add_steering_tasks
 from joelclaw_tasks.fleet.task import add_handler_task
 from joelclaw_tasks.fleet.watchdog import watchdog_step
 from joelclaw_tasks.handlers.world import World
+from joelclaw_tasks.intelligence.client import ModelClient
+from joelclaw_tasks.intelligence.triage import Triage
 from joelclaw_tasks.notify.console import notify
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.routines.health import check_redis
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
 from joelclaw_tasks.telemetry.setup import start_tracing
+from joelclaw_tasks.triage_ring import TASK as TRIAGE_TASK
 
 
 def make_app(settings: Settings | None = None, registry: Registry | None = None) -> Celery:
@@ -62,6 +65,11 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
             notify(f"Redis {check.detail}.", cause="health.redis", severity="warning")
         return check.to_wire()
 
+    @app.task(name=TRIAGE_TASK, shared=False, ignore_result=True)
+    def triage() -> dict[str, int]:
+        """Score what wants a score; admission rings for it (see triage_ring.py)."""
+        return fleet.triage().run(fleet.store)
+
     @worker_init.connect(weak=False)
     def before_the_pool(sender: Any = None, **_: Any) -> None:
         if sender is not None and sender.app is app:
@@ -80,6 +88,7 @@ class _Fleet:
         self._settings = settings
         self._registry = registry
         self._made: dict[int, tuple[Emitter, World]] = {}
+        self._triages: dict[int, Triage] = {}
         self._guard = threading.Lock()
 
     def _of_this_process(self) -> tuple[Emitter, World]:
@@ -90,6 +99,17 @@ class _Fleet:
                 world = World(data_dir=self._settings.files_dir, emit=emitter.emit, notify=notify)
                 self._made = {pid: (emitter, world)}
             return self._made[pid]
+
+    def triage(self) -> Triage:
+        """That of this process: it remembers what it was asked just now."""
+        emitter, _ = self._of_this_process()
+        with self._guard:
+            pid = os.getpid()
+            if pid not in self._triages:
+                own = self._settings
+                client = ModelClient.connect(own, self._registry, emitter.store)
+                self._triages = {pid: Triage(client, own.slack_ms, own.triage_hold_ms)}
+            return self._triages[pid]
 
     @property
     def store(self) -> Store:
