@@ -19,11 +19,12 @@ _OTHER_COUNTS = frozenset({"calls", "answered", *(f"{name}_tokens" for name in _
 def cost_report(spending: Spending, tiers: Mapping[str, TierSpec], days: int) -> dict[str, Any]:
     """The last days, today (UTC) included, newest first; money in US dollars. Raises CoreUnreachable.
 
-    `held_usd` is set aside for calls on their way, or for calls whose price nobody learned. What the cache
-    saved is reckoned with the prices of today.
+    `calls` are those with a known price. `held_usd` is set aside for calls on their way, or for calls whose
+    price nobody learned. What the cache saved is reckoned with the prices of today.
     """
     found = spending.days(days)
-    names = sorted({*tiers, *(name for accounts in found.values() for name in accounts)})
+    others = {name for accounts in found.values() for name in accounts} - set(tiers)
+    names = [*tiers, *sorted(others)]
     by_tier = [_tier(name, tiers.get(name), found) for name in names]
     families: Counter[str] = Counter()
     for accounts in found.values():
