@@ -9,6 +9,7 @@ JoelclawError
 │   └── PayloadTooLarge
 ├── HandlerError           what a handler may raise on purpose
 │   ├── FetchFailed        a server did not give what was asked for; worth a retry
+│   │   └── RateLimited    it wants fewer requests, and may say from when on
 │   ├── PermanentFailure   retrying cannot help: to the dead letter at once
 │   ├── BatchFailed        some elements of a batch failed; the others are done
 │   └── ElementFailed      one of them, for a reason given as text
@@ -42,6 +43,7 @@ never contains a secret.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 
@@ -116,6 +118,23 @@ class FetchFailed(HandlerError):
 
     code = "FETCH_FAILED"
     fix = "Check the address and the server; the job is retried by itself."
+
+
+class RateLimited(FetchFailed):
+    """A server wants fewer requests; the retry waits as long as it asks (`retry_after_s`, 0: unsaid)."""
+
+    code = "RATE_LIMITED"
+    fix = "Give the handler a rate in the registry; the job is retried by itself."
+
+    def __init__(self, message: str, retry_after_s: float = 0) -> None:
+        self.retry_after_s = max(0.0, retry_after_s)
+        said = f" and asks to wait {math.ceil(self.retry_after_s)} s" if self.retry_after_s else ""
+        super().__init__(message + said)
+        self._message = message
+
+    def __reduce__(self) -> tuple[type[RateLimited], tuple[str, float]]:
+        """Exceptions are made again from their arguments when they leave a process."""
+        return type(self), (self._message, self.retry_after_s)
 
 
 class PermanentFailure(HandlerError):

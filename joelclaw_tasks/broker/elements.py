@@ -12,8 +12,9 @@ from celery.exceptions import Ignore, Reject, Retry
 from kombu.utils.json import dumps, loads
 
 from joelclaw_tasks.broker.evidence import describe
-from joelclaw_tasks.broker.jobs import SPLIT_PROPERTY
-from joelclaw_tasks.core.retrying import is_worth_retrying, retry_delay_s
+from joelclaw_tasks.broker.jobs import REASON_PROPERTY, SPLIT_PROPERTY
+from joelclaw_tasks.core.redaction import redacted, secrets_of
+from joelclaw_tasks.core.retrying import asked_wait_s, is_worth_retrying, retry_delay_s
 from joelclaw_tasks.core.spec import RetrySpec
 from joelclaw_tasks.errors import BatchFailed, ElementFailed, PermanentFailure
 
@@ -93,8 +94,9 @@ def run_controlled(
             if cause is error:
                 raise
             raise cause from None
-        countdown = retry_delay_s(task.request.retries, policy)
-        raise task.retry(exc=cause, countdown=countdown) from None
+        countdown = max(retry_delay_s(task.request.retries, policy), asked_wait_s(cause))
+        reason = redacted(describe(cause), secrets_of())
+        raise task.retry(exc=cause, countdown=countdown, **{REASON_PROPERTY: reason}) from None
 
 
 def _names_elements(failed: BatchFailed, elements: Sequence[Mapping[str, Any]]) -> bool:

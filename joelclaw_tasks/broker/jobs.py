@@ -19,6 +19,8 @@ SPEC_PROPERTY = "jc"
 KEEP_PROPERTY = "jc_keep_ms"
 #: Option of a call, and message property: the batch of which it was an element that failed, and its error.
 SPLIT_PROPERTY = "jc_split"
+#: Option of a retry: the error that it is for. It is no part of the message that waits.
+REASON_PROPERTY = "jc_reason"
 #: Message header in which a worker receives the delivery tag of its lease.
 TAG_HEADER = "jc_tag"
 #: Message property: in how many ms after its admission a call with a countdown is due.

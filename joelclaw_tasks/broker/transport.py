@@ -28,7 +28,14 @@ from joelclaw_tasks.broker.delivery import Delivery
 from joelclaw_tasks.broker.elements import BATCH_PREFIX, batch_message
 from joelclaw_tasks.broker.evidence import describe, refusal
 from joelclaw_tasks.broker.holder import Exchange, Holder, holder_for
-from joelclaw_tasks.broker.jobs import TAG_HEADER, current_tag, is_task, job_of, undecodable_job
+from joelclaw_tasks.broker.jobs import (
+    REASON_PROPERTY,
+    TAG_HEADER,
+    current_tag,
+    is_task,
+    job_of,
+    undecodable_job,
+)
 from joelclaw_tasks.broker.poller import Poller
 from joelclaw_tasks.broker.qos import QoS
 from joelclaw_tasks.broker.resending import admit_once
@@ -117,6 +124,7 @@ class Channel(stock.Channel):
             # kombu may go on with a channel that it has closed; on this error it connects anew.
             raise CoreUnreachable("the connection of this producer was closed")
         message["headers"].pop(TAG_HEADER, None)
+        reason = str(message["properties"].pop(REASON_PROPERTY, None) or "")
         payload = dumps(message)
         if len(payload) > self.max_message_bytes:
             raise PayloadTooLarge(
@@ -127,7 +135,7 @@ class Channel(stock.Channel):
         job.lease_tag = current_tag(job.id)
         batch = kwargs.get("_publish_batch")
         if job.lease_tag:
-            self.store.retry(job)
+            self.store.retry(job, reason=reason)
         elif batch is None:
             admit_once(self.store, job)
         else:

@@ -104,15 +104,17 @@ class Controls(Caller, ABC):
         reason: str,
         ttl_ms: int | None = None,
         act: str = "",
+        job: str = "",
         lanes: Sequence[str] = (),
     ) -> Act:
         """Let what waits now behind a pause gate's name pass its pauses and rates; its limits hold.
 
-        `lanes` (at most 1,000) that are parked look at their gates again. Name `act` to send more of them.
+        With `job` only that one passes. `lanes` (at most 1,000) that are parked look at their gates again.
+        Name `act` to send more of them.
         Answers the control. Raises InvalidGate and HeldByPerson.
         """
         _check_pause(gate)
-        args = [*self._head(), gate, _ttl(ttl_ms), text(actor, 200), text(reason), act, *lanes]
+        args = [*self._head(), gate, _ttl(ttl_ms), text(actor, 200), text(reason), act, job, *lanes]
         word, control = self._call("drain", args)
         _refuse_held(word, control)
         return dict(json.loads(control)) if control else {}

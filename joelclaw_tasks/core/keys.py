@@ -46,8 +46,10 @@ KEYS: dict[str, str] = {
     "shelved": "shelved:%s",  # hash: a job that was cancelled, for undo, as it was
     "priorities": "priorities",  # hash: family -> "<slack_ms>|<priority>" of jobs admitted from now on
     "triage": "triage",  # zset: jobs that nobody scores yet -> admitted_at, the latest 10,000
-    "drains": "drains",  # hash: pause gate -> admitted_at up to which its jobs pass
     "spending": "spending:%s",  # hash of a day (UTC): "<account>|<what>[|<of>]" -> nano-USD, or how many
+    "drains": "drains",  # hash: pause gate -> admitted_at up to which its jobs pass, or "job <id>"
+    "observer": "observer",  # hash: number of the newest pass of the observer, when it began, its digest
+    "passes": "passes",  # stream: what the observer saw, proposed and did; the newest 2,000 records
     "format": "format",  # string: see core/format.py
     "transitions": "transitions",  # stream: one entry per verb
 }

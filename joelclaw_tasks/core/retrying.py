@@ -16,6 +16,12 @@ def retry_delay_s(retries: int, policy: RetrySpec) -> float:
     return random.uniform(0, ceiling)  # noqa: S311  # spreads load, guards nothing
 
 
+def asked_wait_s(error: BaseException) -> float:
+    """Seconds that the error asks to wait (its `retry_after_s`), a day at most; 0: it asks nothing."""
+    asked = getattr(error, "retry_after_s", 0)
+    return min(86_400.0, max(0.0, asked)) if isinstance(asked, int | float) else 0.0
+
+
 def is_worth_retrying(error: BaseException, policy: RetrySpec) -> bool:
     """Whether the policy names the error or a class that it derives from, bare or dotted, or names none."""
     if not policy.retry_on:

@@ -159,9 +159,14 @@ class Store(Controls, Scoring):
         # Never signed: what is found there may be of anybody.
         return read_decisions(self._call("admit", self._admit_args(jobs), [inbox], repeatable=True))
 
-    def retry(self, successor: Job) -> Word:
-        """A running job (`successor.lease_tag`) goes on as this job when it ends. SUCCEEDED or LEASE_LOST."""
-        return read_word(self._call("retry", self._admit_args(self._signed([successor]))))
+    def retry(self, successor: Job, *, reason: str = "") -> Word:
+        """A running job (`successor.lease_tag`) goes on as this job when it ends, because of `reason`.
+
+        SUCCEEDED or LEASE_LOST.
+        """
+        return read_word(
+            self._call("retry", [*self._admit_args(self._signed([successor])), text(reason, 200)])
+        )
 
     def claim(
         self,

@@ -26,6 +26,18 @@ class Draining:
         self._until_ms = int(control["value"])
         self._kind, _, self._name = self.gate.removeprefix("pause:").partition("/")
 
+    @staticmethod
+    def first_of(store: Store, gate: str) -> dict[str, Any] | None:
+        """The job behind a pause gate that waits longest, of the first 1,000; None: none could start."""
+        kind, _, name = gate.removeprefix("pause:").partition("/")
+        candidates = Candidates(store.client, store.keys)
+
+        def wanted(queue: str, family: str, handler: str) -> bool:
+            return {"queue": queue, "family": family, "handler": handler}[kind] == name
+
+        page = store.ask(lambda: next(candidates.pages({State.AVAILABLE}, wanted), []))
+        return min(page, key=lambda job: (job["available_at"], job["id"]), default=None)
+
     def look(self) -> Drained:
         """Send lanes that wait at a pause or a rate to look again, and count what is left.
 

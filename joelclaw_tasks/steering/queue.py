@@ -153,6 +153,24 @@ class Queue(Seeing, DeadVerbs):
                 return seen
             time.sleep(every_s)
 
+    def probe(
+        self, name: str, *, ttl: Ttl = "60s", reason: str = "", actor: str | None = None
+    ) -> Control | None:
+        """Let the first waiting job behind a pause start, and none but it, to see how it goes.
+
+        None when nothing waits there that could start. Raises UnknownTarget, InvalidTtl and HeldByPerson.
+        """
+        ttl_ms = parse_ttl_ms(ttl)
+        gate = self._names().pause_gate(name)
+        job = Draining.first_of(self.store, gate)
+        if job is None:
+            return None
+        by = self._by(actor)
+        act = self.store.drain(
+            gate, actor=by, reason=reason, ttl_ms=ttl_ms, job=job["id"], lanes=[job["lane"]]
+        )
+        return Control.of(act)
+
     # -- what was done ------------------------------------------------------------------------
 
     def undo(

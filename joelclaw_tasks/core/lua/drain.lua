@@ -1,5 +1,6 @@
 -- drain: what waits now behind a name passes its pauses and rates, never its limits; what comes later waits.
--- ARGV: now, transitions_max, gate, ttl_ms, actor, reason, act ("" the first time), lanes that look again.
+-- ARGV: now, transitions_max, gate, ttl_ms, actor, reason, act ("" the first time), job ("": all that wait),
+-- lanes that look again.
 -- Reply: {DRAINING, control} | {HELD_BY_PERSON, control}
 --@include keys
 --@include when_full
@@ -15,10 +16,10 @@ for _, by in ipairs({ act or {}, paused or {} }) do
 end
 if id == "" then
   act = new_act("drain", gate, ttl_ms, actor, reason, now_ms, { gate = gate })
-  set_control(act, now_ms, "", now_ms)
+  set_control(act, ARGV[8] ~= "" and "job " .. ARGV[8] or now_ms, "", now_ms)
 end
 if act and (id == "" or act.id == id) then
-  for i = 8, #ARGV do
+  for i = 9, #ARGV do
     local lane = read_lane(ARGV[i])
     if lane and lane.parked ~= "" then
       look_again(lane)
