@@ -1,8 +1,14 @@
 """What beat fires, one entry each. Any number of beats fire each entry once."""
 
+from typing import Any
+
 from celery.schedules import crontab
 
-beat_schedule = {
+from joelclaw_tasks.settings import Settings
+
+_settings = Settings.load()
+
+beat_schedule: dict[str, dict[str, Any]] = {
     "feeds-hourly": {
         "task": "joelclaw.emit",
         "schedule": crontab(minute="0"),
@@ -10,3 +16,12 @@ beat_schedule = {
     },
     "health-pulse-redis": {"task": "health.redis", "schedule": 60.0, "options": {"expires": 55}},
 }
+
+# The observer is off unless somebody wants it (docs/observer.md). A pass that comes late is of no use.
+if _settings.observer_mode != "off":
+    _every_s = float(max(60, _settings.observer_interval_seconds))
+    beat_schedule["observer"] = {
+        "task": "joelclaw.observe",
+        "schedule": _every_s,
+        "options": {"expires": _every_s - 5},
+    }

@@ -21,6 +21,7 @@ JoelclawError
 ├── InvalidScore           a priority is neither P0..P3 nor 0..100; nothing was changed
 ├── UnknownTarget          no job, event, family, handler, queue or gate has that name
 ├── UnknownControl         no act of steering has that id
+├── UnknownPass            no pass and no act of the observer has that id
 ├── NotPaused              the gate is not paused: nothing to resume
 ├── CannotUndo             the act was undone, is over, or a later one is in force
 ├── HeldByPerson           the observer may not change what a person has set
@@ -229,6 +230,13 @@ class UnknownControl(JoelclawError):
 
     code = "QUEUE_CONTROL_UNKNOWN"
     fix = "`joelclaw queue depth` shows what is in force; every act answered its id."
+
+
+class UnknownPass(JoelclawError):
+    """No pass and no act of the observer has that id."""
+
+    code = "OBSERVER_PASS_UNKNOWN"
+    fix = "`joelclaw observer history` prints the ids of passes and of their acts."
 
 
 class NotPaused(JoelclawError):

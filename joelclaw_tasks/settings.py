@@ -31,6 +31,12 @@ _ENV_NAMES = {
     "anthropic_api_key": "ANTHROPIC_API_KEY",
     "anthropic_api_key_file": "ANTHROPIC_API_KEY_FILE",
     "anthropic_base_url": "ANTHROPIC_BASE_URL",
+    "observer_mode": "QUEUE_OBSERVER_MODE",
+    "observer_families": "QUEUE_OBSERVER_FAMILIES",
+    "observer_auto_families": "QUEUE_OBSERVER_AUTO_FAMILIES",
+    "observer_interval_seconds": "QUEUE_OBSERVER_INTERVAL_SECONDS",
+    "observer_night_families": "QUEUE_OBSERVER_NIGHT_FAMILIES",
+    "observer_quiet_hours": "QUEUE_OBSERVER_QUIET_HOURS",
 }
 _DEFAULT_HOME = Path(".joelclaw")
 _ROOT = Path(__file__).resolve().parent.parent
@@ -89,6 +95,13 @@ class Settings:
     anthropic_api_key: str | None = field(default=None, repr=False)
     anthropic_api_key_file: Path | None = None
     anthropic_base_url: str | None = field(default=None, repr=False)  # it may hold a password
+    # The observer; families are names or aliases with commas between, * is every one (docs/observer.md).
+    observer_mode: str = "off"  # off, dry-run or enforce
+    observer_families: str = ""  # which it looks at; none named: those of the registry
+    observer_auto_families: str = ""  # which it may act on
+    observer_interval_seconds: int = 60  # 60 at least
+    observer_night_families: str = ""  # which rest in the quiet hours
+    observer_quiet_hours: str = "23:00-07:00 America/Los_Angeles"
 
     @property
     def slack_ms(self) -> tuple[int, int, int, int]:
@@ -199,6 +212,10 @@ def _checked(settings: Settings) -> Settings:
         raise SettingsError(f"lease_ms must be at least 1000, not {settings.lease_ms}")
     if settings.triage_hold_ms > 60_000:
         raise SettingsError(f"triage_hold_ms must be at most 60000, not {settings.triage_hold_ms}")
+    if settings.observer_mode not in ("off", "dry-run", "enforce"):
+        raise SettingsError(
+            f"QUEUE_OBSERVER_MODE must be off, dry-run or enforce, not {settings.observer_mode!r:.40}"
+        )
     if settings.max_kills < 1:
         raise SettingsError(f"max_kills must be at least 1, not {settings.max_kills}")
     return settings

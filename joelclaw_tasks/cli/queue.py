@@ -12,6 +12,7 @@ from joelclaw_tasks.cli.invocation import current
 from joelclaw_tasks.cli.queue_audit import audit
 from joelclaw_tasks.cli.queue_control import control
 from joelclaw_tasks.cli.queue_explain import explain
+from joelclaw_tasks.cli.queue_observe import observe
 from joelclaw_tasks.cli.queue_parts import (
     DEPTH,
     inspect_command,
@@ -82,6 +83,7 @@ for verb in (pause, resume, limit, rate, drain, priority, cancel, retry, shed, u
     queue.command(verb.__name__)(verb)
 queue.command("explain")(explain)
 queue.command("simulate")(simulate)
+queue.command("observe")(observe)
 queue.command("audit")(audit)
 queue.command("reconcile")(reconcile)
 queue.command("stats")(stats)

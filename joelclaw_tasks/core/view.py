@@ -70,7 +70,7 @@ class View:
                 by_priority[PRIORITIES[int(level)]] += count
                 entry["by_priority"][PRIORITIES[int(level)]] += count
                 entry["total"] += count
-        ages = self._oldest_ages(sorted(queues), now_ms, lanes)
+        ages = self.oldest_ages(sorted(queues), now_ms, lanes)
         for family, age_ms in ages.items():
             if family in families:
                 families[family]["oldest_age_ms"] = age_ms
@@ -226,8 +226,8 @@ class View:
             )
         return gates
 
-    def _oldest_ages(self, queues: list[str], now_ms: int, most: int) -> dict[str, int]:
-        """Age of the oldest first job of each family; a lane's first job is the oldest of its priority."""
+    def oldest_ages(self, queues: list[str], now_ms: int, most: int = _LANES_LOOKED_AT) -> dict[str, int]:
+        """Age of the oldest first job of each family, in ms; a lane's first is the oldest of its priority."""
         pipe = self._client.pipeline(transaction=False)
         for queue in queues:
             pipe.srandmember(self._keys.lanes(queue), most)
