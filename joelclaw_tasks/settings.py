@@ -32,6 +32,7 @@ _ENV_NAMES = {
     "anthropic_api_key_file": "ANTHROPIC_API_KEY_FILE",
     "anthropic_base_url": "ANTHROPIC_BASE_URL",
     "observer_mode": "QUEUE_OBSERVER_MODE",
+    "observer_operator": "QUEUE_OBSERVER_OPERATOR",
     "observer_families": "QUEUE_OBSERVER_FAMILIES",
     "observer_auto_families": "QUEUE_OBSERVER_AUTO_FAMILIES",
     "observer_interval_seconds": "QUEUE_OBSERVER_INTERVAL_SECONDS",
@@ -97,6 +98,7 @@ class Settings:
     anthropic_base_url: str | None = field(default=None, repr=False)  # it may hold a password
     # The observer; families are names or aliases with commas between, * is every one (docs/observer.md).
     observer_mode: str = "off"  # off, dry-run or enforce
+    observer_operator: str = "static"  # who proposes: static (fixed rules), or sonnet (a model)
     observer_families: str = ""  # which it looks at; none named: those of the registry
     observer_auto_families: str = ""  # which it may act on
     observer_interval_seconds: int = 60  # 60 at least
@@ -215,6 +217,10 @@ def _checked(settings: Settings) -> Settings:
     if settings.observer_mode not in ("off", "dry-run", "enforce"):
         raise SettingsError(
             f"QUEUE_OBSERVER_MODE must be off, dry-run or enforce, not {settings.observer_mode!r:.40}"
+        )
+    if settings.observer_operator not in ("static", "sonnet"):
+        raise SettingsError(
+            f"QUEUE_OBSERVER_OPERATOR must be static or sonnet, not {settings.observer_operator!r:.40}"
         )
     if settings.max_kills < 1:
         raise SettingsError(f"max_kills must be at least 1, not {settings.max_kills}")

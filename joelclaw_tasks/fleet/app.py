@@ -52,7 +52,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
         add_handler_task(app, handler, fleet.world)
 
     add_steering_tasks(app, lambda: Queue(fleet.store, settings))
-    add_observer_task(app, lambda: Queue(fleet.store, settings), settings, registry)
+    add_observer_task(app, lambda: Queue(fleet.store, settings), settings, registry, fleet.models)
 
     @app.task(name="joelclaw.emit", bind=True, shared=False)
     def emit_task(task: Task, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class _Fleet:
         self._settings = settings
         self._registry = registry
         self._made: dict[int, tuple[Emitter, World]] = {}
-        self._triages: dict[int, Triage] = {}
+        self._models: dict[int, tuple[ModelClient, Triage]] = {}
         self._guard = threading.Lock()
 
     def _of_this_process(self) -> tuple[Emitter, World]:
@@ -105,16 +105,23 @@ class _Fleet:
                 self._made = {pid: (emitter, world)}
             return self._made[pid]
 
+    def models(self) -> ModelClient:
+        """The client of this process: its breakers remember what failed just now."""
+        return self._intelligence()[0]
+
     def triage(self) -> Triage:
         """That of this process: it remembers what it was asked just now."""
+        return self._intelligence()[1]
+
+    def _intelligence(self) -> tuple[ModelClient, Triage]:
         emitter, _ = self._of_this_process()
         with self._guard:
             pid = os.getpid()
-            if pid not in self._triages:
+            if pid not in self._models:
                 own = self._settings
                 client = ModelClient.connect(own, self._registry, emitter.store)
-                self._triages = {pid: Triage(client, own.slack_ms, own.triage_hold_ms)}
-            return self._triages[pid]
+                self._models = {pid: (client, Triage(client, own.slack_ms, own.triage_hold_ms))}
+            return self._models[pid]
 
     @property
     def store(self) -> Store:

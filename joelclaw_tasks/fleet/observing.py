@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 from joelclaw_tasks.core.passes import Passes
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import CannotUndo, UnknownPass
+from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.hands import ACTOR, Hands, Verbs
+from joelclaw_tasks.intelligence.model_operator import ModelOperator
 from joelclaw_tasks.intelligence.observer import Observer
+from joelclaw_tasks.intelligence.operator import Operator
 from joelclaw_tasks.intelligence.scope import Scope
 from joelclaw_tasks.intelligence.snapshot import HealthNow
 from joelclaw_tasks.notify.console import notify
@@ -27,15 +30,32 @@ if TYPE_CHECKING:
 _MOST_PASSES = 500
 
 
-def observer_of(queue: Queue, settings: Settings, registry: Registry | None) -> Observer:
-    """An observer that acts by the verbs of a queue. Raises SettingsError."""
+def observer_of(
+    queue: Queue,
+    settings: Settings,
+    registry: Registry | None,
+    models: Callable[[], ModelClient] | None = None,
+) -> Observer:
+    """An observer that acts by the verbs of a queue. `models` answers the client of a process that lives on.
+
+    Raises SettingsError.
+    """
     return Observer(
         queue.store,
         registry,
         Scope.of(settings, registry),
         hands=Hands(Verbs.of(queue), notify),
+        operator=_operator(queue, settings, registry, models),
         health=lambda: health_of(queue.store),
     )
+
+
+def _operator(
+    queue: Queue, settings: Settings, registry: Registry | None, models: Callable[[], ModelClient] | None
+) -> Operator | None:
+    if settings.observer_operator != "sonnet" or registry is None:
+        return None
+    return ModelOperator(models() if models else ModelClient.connect(settings, registry, queue.store))
 
 
 def health_of(store: Store) -> Sequence[HealthNow]:
@@ -45,14 +65,18 @@ def health_of(store: Store) -> Sequence[HealthNow]:
 
 
 def add_observer_task(
-    app: Celery, queue: Callable[[], Queue], settings: Settings, registry: Registry
+    app: Celery,
+    queue: Callable[[], Queue],
+    settings: Settings,
+    registry: Registry,
+    models: Callable[[], ModelClient],
 ) -> None:
-    """Register it; `queue` answers the one of this process."""
+    """Register it; `queue` and `models` answer those of this process."""
 
     @app.task(name="joelclaw.observe", shared=False, priority=0)
     def observe() -> dict[str, Any]:
         """One pass of the observer; answers its record."""
-        return observer_of(queue(), settings, registry).make_pass().to_wire()
+        return observer_of(queue(), settings, registry, models).make_pass().to_wire()
 
 
 def undo_of_observer(queue: Queue, id: str, *, actor: str, reason: str) -> tuple[list[Undone], list[str]]:

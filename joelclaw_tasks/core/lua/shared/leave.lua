@@ -37,7 +37,7 @@ local function succeed(job, now_ms, entry)
   redis.call("HDEL", key, "next", "next_payload")
   count(job, "executing", -1)
   entry.from, job.state = "executing", nil
-  entry.reason, successor.reason = successor.reason, nil
+  entry.reason, successor.reason = successor.reason or entry.reason, nil
   if redis.call("HGET", key, "own_priority") then -- what somebody has set holds for the life of the job
     redis.call("HSET", key, "own_priority", successor.slack_ms .. "|" .. successor.priority)
     successor.slack_ms, successor.priority = job.slack_ms, job.priority
