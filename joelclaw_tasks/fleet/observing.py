@@ -69,7 +69,7 @@ def add_observer_task(
     queue: Callable[[], Queue],
     settings: Settings,
     registry: Registry,
-    models: Callable[[], ModelClient],
+    models: Callable[[], ModelClient] | None = None,
 ) -> None:
     """Register it; `queue` and `models` answer those of this process."""
 

@@ -36,7 +36,7 @@ def operated(world: World, api: MessagesApi) -> Iterator[Callable[..., Any]]:
         api.script(said)
         if isinstance(said, Fault):
             api.script(said)  # the tier that it falls back to is asked as well
-        return world.observer(ModelOperator(client, budget_ms=10_000)).make_pass()
+        return world.observer(ModelOperator(client, budget_ms=30_000)).make_pass()
 
     yield make_pass
     client.close()
