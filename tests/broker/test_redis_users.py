@@ -12,6 +12,10 @@ from workers import Site
 
 from joelclaw_tasks.core.explain import Explainer
 from joelclaw_tasks.core.job import Job
+from joelclaw_tasks.core.passes import Passes
+from joelclaw_tasks.core.rules import Rules, Triage
+from joelclaw_tasks.core.score import Score
+from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
@@ -92,6 +96,23 @@ def test_each_role_does_its_work(root: redis.Redis, stores: dict[str, Store], po
     assert "available" == viewer.inspect("j3")["state"]
     assert Explainer(viewer).family("f")
     assert viewer.holders() is not None
+    assert [] == _refused(root)
+
+
+def test_triage_and_the_observer_get_by_with_it(root: redis.Redis, stores: dict[str, Store]):
+    for role, name in (("producer", "a"), ("operator", "b")):
+        job = _job(0)
+        job.id, job.rules = name, Rules(triage=Triage(2_000)).encode()
+        assert [Word.HELD] == stores[role].admit([job])
+    taken = stores["worker"].take_unscored(5)
+    scores = [Score(job["id"], {"score": 50}) for job in taken]
+    assert [Word.SCORED, Word.SCORED] == stores["worker"].score(scores, actor="triage")
+    assert not Passes(stores["viewer"]).look().began
+    passes = Passes(stores["worker"])
+    sight = passes.look(1_000)
+    assert sight.began
+    passes.record(sight.number, sight.taken_at, {"number": sight.number, "verdicts": []})
+    assert 1 == len(Passes(stores["viewer"]).recent())
     assert [] == _refused(root)
 
 
