@@ -184,7 +184,7 @@ def test_a_worker_with_settings_that_lose_work_does_not_start(own: Site, setting
 def test_what_stock_producers_sent_while_the_worker_was_down_is_admitted_and_run(own: Site, stock: Celery):
     for number in range(50):
         stock.tasks["note"].apply_async(("stock", number), priority=(0, 3, 6, 9)[number % 4])
-    later = datetime.now(UTC) + timedelta(seconds=3)
+    later = datetime.now(UTC) + timedelta(seconds=8)  # a worker takes a while to start
     eta = stock.tasks["stamp"].apply_async(("eta",), eta=later)
     assert 51 == sum(own.client.llen(key) for key in own.client.keys("stranger*"))
     own.start("solo").wait_ready()
