@@ -43,7 +43,7 @@ def test_the_commands_of_the_queue_keep_their_order(joelclaw_offline: JoelclawPr
 
     assert names == [
         "depth", "list", "inspect", "pause", "resume", "limit", "rate", "drain", "priority", "cancel",
-        "retry", "shed", "unshed", "undo", "explain", "simulate", "audit", "reconcile", "stats",
+        "retry", "shed", "unshed", "undo", "explain", "simulate", "observe", "audit", "reconcile", "stats",
         "timeline", "watch", "status",
     ]  # fmt: skip
 
