@@ -15,7 +15,7 @@ from joelclaw_tasks.core.spec import ConcurrencySpec, HandlerSpec, RateSpec
 from joelclaw_tasks.registry import Registry
 
 #: Job ids are derived from event id and handler, so that emitting twice is harmless (RFC 4122, version 5).
-_JOB_NAMESPACE = uuid.UUID("9e0d4c0e-6f0e-5b0a-9d0c-6a6f656c6a63")
+_JOB_NAMESPACE = uuid.UUID("9e0d4c0e-6f0e-5b0a-9d0c-6a6f656c6a63").bytes
 
 
 def admission_of(
@@ -124,5 +124,5 @@ def job_id_of(event_id: str, handler: str) -> str:
     """The id of the job that an event becomes for one of its handlers."""
     # As uuid.uuid5, which goes by way of an object and takes four times as long.
     name = f"{event_id}\n{handler}".encode()
-    h = hashlib.sha1(_JOB_NAMESPACE.bytes + name, usedforsecurity=False).hexdigest()
+    h = hashlib.sha1(_JOB_NAMESPACE + name, usedforsecurity=False).hexdigest()
     return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:32]}"

@@ -18,6 +18,7 @@ from joelclaw_tasks.emit import Emitter
 from joelclaw_tasks.errors import CoreUnreachable, JoelclawError
 from joelclaw_tasks.ingress.door import Door
 from joelclaw_tasks.ingress.events import receive_events
+from joelclaw_tasks.ingress.express import ExpressWebhook
 from joelclaw_tasks.ingress.funnel import Funnel
 from joelclaw_tasks.ingress.health import RedisProbe
 from joelclaw_tasks.ingress.protocol import EXPRESS
@@ -32,7 +33,7 @@ from joelclaw_tasks.ingress.replies import (
     on_joelclaw_error,
     on_refusal,
 )
-from joelclaw_tasks.ingress.webhooks import express_webhook, webhook_route
+from joelclaw_tasks.ingress.webhooks import webhook_route
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 
@@ -58,7 +59,7 @@ def create_app(settings: Settings | None = None, emitter: Emitter | None = None)
         app.state.door = door
         app.state.probe = RedisProbe(own.redis_url or DEFAULT_REDIS_URL)
         yield {
-            EXPRESS: {f"/webhooks/{provider.name}": express_webhook(provider, door) for provider in PROVIDERS}
+            EXPRESS: {f"/webhooks/{provider.name}": ExpressWebhook(provider, door) for provider in PROVIDERS}
         }
         await door.funnel.close()
         await app.state.probe.close()

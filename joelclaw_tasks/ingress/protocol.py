@@ -13,9 +13,10 @@ HEAD_TIMEOUT_S = 10.0
 #: Under this key the state of the application's lifespan holds its express endpoints, by path.
 EXPRESS = "express"
 
-#: Called with the scope and the whole body of a POST, and with what to call with the answer, once. False
-#: means that it did nothing: the request goes to the application.
-Express = Callable[[dict[str, Any], bytearray, Callable[[Response], None]], bool]
+#: Called once, with the answer to a request, or with None: it goes to the application.
+Answer = Callable[[Response | None], None]
+#: Called with the scope and the whole body of a POST.
+Express = Callable[[dict[str, Any], bytearray, Answer], None]
 
 
 class PunctualProtocol(HttpToolsProtocol):
@@ -45,8 +46,10 @@ class PunctualProtocol(HttpToolsProtocol):
         self._feeding = False
         if self._held is not None:
             (cycle, app), self._held = self._held, None
-            if cycle.more_body or self.transport.is_closing() or not self._take(cycle):
+            if cycle.more_body or self.transport.is_closing():
                 super()._start_asgi_task(cycle, app)
+            else:
+                self._take(cycle)
         if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]
             self._stop_expecting()
         elif self._head_deadline is None:
@@ -71,11 +74,14 @@ class PunctualProtocol(HttpToolsProtocol):
         else:
             super()._start_asgi_task(cycle, app)
 
-    def _take(self, cycle: RequestResponseCycle) -> bool:
+    def _take(self, cycle: RequestResponseCycle) -> None:
         express: Express = self.app_state[EXPRESS][cycle.scope["path"]]
-        return express(cycle.scope, cycle.body, lambda reply: self._answer(cycle, reply))  # type: ignore[arg-type]
+        express(cycle.scope, cycle.body, lambda reply: self._answer(cycle, reply))  # type: ignore[arg-type]
 
-    def _answer(self, cycle: RequestResponseCycle, reply: Response) -> None:
+    def _answer(self, cycle: RequestResponseCycle, reply: Response | None) -> None:
+        if reply is None:
+            super()._start_asgi_task(cycle, self.app)
+            return
         if cycle.disconnected:
             return
         parts: list[Any] = [STATUS_LINE[reply.status_code]]

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
 from joelclaw_tasks.emit import NewEvent, Receipt
-from joelclaw_tasks.errors import JoelclawError
 from joelclaw_tasks.ingress.bodies import parse_json, read_body
 from joelclaw_tasks.ingress.door import Door
-from joelclaw_tasks.ingress.funnel import Outcome
-from joelclaw_tasks.ingress.protocol import Express
 from joelclaw_tasks.ingress.providers import NormalisedEvent, Provider
-from joelclaw_tasks.ingress.replies import JsonReply, Refusal, fault_reply, joelclaw_error_reply
+from joelclaw_tasks.ingress.replies import JsonReply, Refusal
 from joelclaw_tasks.ingress.signatures import signed_with_any
 from joelclaw_tasks.ingress.throttle import client_address
 from joelclaw_tasks.ingress.tracing import incoming_context
@@ -46,49 +41,11 @@ def webhook_route(provider: Provider) -> Callable[[Request], Awaitable[Response]
         if not known:
             return JsonReply({"ok": True, "events": 0, "queued": 0, "direct": 0, "note": _note(found)})
         receipts = await door.emit(
-            [_new_event(provider, event) for event in known], incoming_context(request.headers)
+            [new_event(provider, event) for event in known], incoming_context(request.headers)
         )
-        return JsonReply(_summary(door, provider, known, receipts))
+        return summary(*counted(door, provider, known, receipts))
 
     return receive_webhook
-
-
-def express_webhook(provider: Provider, door: Door) -> Express:
-    """The short way to the same end, for a delivery with nothing to explain.
-
-    It takes what is signed well, makes known events and carries no trace, and leaves everything else,
-    untouched and uncounted, to `webhook_route`.
-    """
-
-    def take(scope: dict[str, Any], body: bytearray, answer: Callable[[Response], None]) -> bool:
-        address = client_address(scope, trust_forwarded=door.settings.ingress_trust_forwarded)
-        headers = Headers(raw=scope["headers"])
-        if (
-            len(body) > WEBHOOK_MAX_BYTES
-            or door.throttle.retry_after_s(address) is not None
-            or not signed_with_any(door.secrets(provider.name), body, provider.signature(headers))
-            or incoming_context(headers) is not None
-        ):
-            return False
-
-        def tell(outcome: Outcome) -> None:
-            if isinstance(outcome, list):
-                answer(JsonReply(_summary(door, provider, found, outcome)))
-            elif isinstance(outcome, JoelclawError):
-                answer(joelclaw_error_reply(outcome))
-            else:
-                answer(fault_reply(outcome, scope["path"]))
-
-        try:
-            found = provider.normalise(provider.glance(body), headers)
-            planned = door.emitter.plan([_new_event(provider, event) for event in found])
-            if planned:
-                door.funnel.put(planned, tell)
-        except (ValueError, AttributeError, JoelclawError, Refusal):
-            return False
-        return bool(planned)
-
-    return take
 
 
 def _refuse_throttled(door: Door, address: str) -> None:
@@ -141,7 +98,8 @@ def _normalised(provider: Provider, request: Request, body: bytes) -> list[Norma
         ) from None
 
 
-def _new_event(provider: Provider, event: NormalisedEvent) -> NewEvent:
+def new_event(provider: Provider, event: NormalisedEvent) -> NewEvent:
+    """What is emitted for an event of a delivery."""
     return NewEvent(
         name=event.name,
         data=event.data,
@@ -157,17 +115,21 @@ def _note(found: list[NormalisedEvent]) -> str:
     return "this kind of delivery means no event"
 
 
-def _summary(
+def counted(
     door: Door, provider: Provider, events: list[NormalisedEvent], receipts: list[Receipt]
-) -> dict[str, object]:
-    duplicates = sum(is_duplicate(receipt) for receipt in receipts)
-    queued = len(receipts) - duplicates
+) -> tuple[int, int]:
+    """Log what was accepted; how many events there were, and how many of them were duplicates."""
     for event in events:
         door.tell(f"{provider.name}: {event.name} accepted as {event.id}")
-    summary: dict[str, object] = {"ok": True, "events": len(events), "queued": queued, "direct": 0}
+    return len(receipts), sum(is_duplicate(receipt) for receipt in receipts)
+
+
+def summary(events: int, duplicates: int) -> Response:
+    """The answer to a delivery whose events were accepted."""
+    content: dict[str, object] = {"ok": True, "events": events, "queued": events - duplicates, "direct": 0}
     if duplicates:
-        summary["duplicates"] = duplicates
-    return summary
+        content["duplicates"] = duplicates
+    return JsonReply(content)
 
 
 def is_duplicate(receipt: Receipt) -> bool:
