@@ -60,10 +60,10 @@ format: venv ## Format the code and fix what can be fixed by itself
 bench: venv ## Compare with stock Celery (QUICK=1: one small round)
 	$(BIN)/python -m bench
 
-chaos-quick: venv ## Each fault once, then several at once, under 3 minutes (SEED=1)
+chaos-quick: venv ## Each fault but the longest once, then several at once, under 3 minutes (SEED=1)
 	$(BIN)/python -m chaos --seed $(SEED) --mixed 8
 
-chaos: venv ## The same, with many mixed faults, for about 10 minutes
+chaos: venv ## All faults, with many mixed ones, for about 10 minutes
 	$(BIN)/python -m chaos --seed $(SEED) --minutes 10
 
 chaos-long: venv ## Rounds of 10 minutes with seeds in turn (MINUTES=60)

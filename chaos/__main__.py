@@ -14,13 +14,13 @@ from collections import Counter
 from pathlib import Path
 
 from chaos.builds import BUILDS
-from chaos.faults import FAULTS
+from chaos.faults import FAULTS, LONG
 from chaos.round import Plan, Round
 from chaos.verdict import Verdict
 
 #: A round of `--minutes`: long enough for many mixed faults, short enough for a history that is read at once.
 ROUND_S = 540.0
-_ALONE_S = 150.0
+_ALONE_S = 215.0
 _MOST_VIOLATIONS = 20
 #: What shows each broken build.
 _PROOFS = dict.fromkeys(BUILDS, ("flush-scripts", "kill-worker-tree")) | {
@@ -76,7 +76,7 @@ def _plan(options: argparse.Namespace, seed: int, left_s: float) -> Plan:
     mixed_s = min(ROUND_S, left_s) - _ALONE_S if options.minutes else options.mixed
     return Plan(
         seed,
-        faults=options.faults or tuple(FAULTS),
+        faults=options.faults or tuple(name for name in FAULTS if options.minutes or name not in LONG),
         repeat=options.repeat,
         every_s=options.every,
         mixed_s=max(0.0, mixed_s),

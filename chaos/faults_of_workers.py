@@ -15,6 +15,9 @@ from chaos.fleet import Fleet
 from chaos.process import Process
 from joelclaw_tasks.fleet.tether import tether
 
+#: These take so long that they are for long runs only.
+LONG = frozenset({"freeze-worker-for-a-minute"})
+
 
 def _kill(fleet: Fleet, name: str, *, group: bool) -> Course:
     worker = yield from a_busy_worker(fleet, 4, 1.0)
@@ -60,21 +63,29 @@ def kill_after_effect(fleet: Fleet) -> Course:
 def freeze_worker(fleet: Fleet) -> Course:
     """SIGSTOP for longer than a lease, then SIGCONT: the zombie's finishes must count for nothing."""
     worker = yield from a_future_zombie(fleet)
-    return (yield from _freeze(fleet, "freeze-worker", worker, 1.1, outlasts_lease=True))
+    lasts_s = fleet.lease_ms / 1000 * 1.1
+    return (yield from _freeze(fleet, "freeze-worker", worker, lasts_s, outlasts_lease=True))
+
+
+@fault
+def freeze_worker_for_a_minute(fleet: Fleet) -> Course:
+    """SIGSTOP for 60 s, then SIGCONT: its connections, its watchdog and its jobs are all of another time."""
+    worker = yield from a_future_zombie(fleet)
+    return (yield from _freeze(fleet, "freeze-worker-for-a-minute", worker, 60.0, outlasts_lease=True))
 
 
 @fault
 def freeze_worker_briefly(fleet: Fleet) -> Course:
     """SIGSTOP for a third of a lease: nothing of it may be lost or start again."""
     worker = yield from a_worker(fleet)
-    return (yield from _freeze(fleet, "freeze-worker-briefly", worker, 0.33))
+    return (yield from _freeze(fleet, "freeze-worker-briefly", worker, fleet.lease_ms / 1000 * 0.33))
 
 
-def _freeze(fleet: Fleet, name: str, worker: Process, leases: float, **fields: Any) -> Course:
+def _freeze(fleet: Fleet, name: str, worker: Process, lasts_s: float, **fields: Any) -> Course:
     group = worker.pid
     with noted(fleet, name, worker, **fields):
         worker.send(signal.SIGSTOP, group=True)
-        yield fleet.lease_ms / 1000 * leases
+        yield lasts_s
         with suppress(ProcessLookupError):  # it may be another life's turn by now
             os.killpg(group, signal.SIGCONT)
     return worker.name

@@ -25,7 +25,7 @@ import joelclaw_tasks
 from chaos.process import Process
 from chaos.proxy import FaultProxy
 from chaos.record import Record
-from chaos.traffic import FAILS, LIMITS, QUEUE, RATES, UNGATED
+from chaos.traffic import DEADLY, FAILS, LIMITS, QUEUE, RATES, UNGATED
 from joelclaw_tasks.core.audit import Audit
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.states import FINAL
@@ -165,8 +165,8 @@ class Fleet:
             process.wait_ready()
         self.record.note(
             "run", seed=self.seed, build=self._build, limits=LIMITS, rates=RATES, fails=FAILS,
-            ungated=UNGATED, max_kills=MAX_KILLS, lease_ms=self.lease_ms,
-            epoch_s=time.time() - time.monotonic(),
+            ungated=UNGATED, deadly=DEADLY, workers=[role for role, _, _ in WORKERS],
+            max_kills=MAX_KILLS, lease_ms=self.lease_ms, epoch_s=time.time() - time.monotonic(),
         )  # fmt: skip
         for process in self.producers:
             process.start()

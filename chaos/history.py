@@ -3,7 +3,8 @@
 Lines by kind (times in seconds of the monotonic clock, but for `move`):
 
     run      seed, build, limits {gate: most}, rates {family: [limit, period_s, burst]}, fails [family],
-             max_kills, epoch_s (what to add to a time to get the epoch)
+             ungated [family], deadly [family], workers [role], max_kills,
+             epoch_s (what to add to a time to get the epoch)
     asked    job, family, by: a producer is about to send it
     accepted job: the call returned
     failed   job, error: the call raised, so it may have been accepted or not

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from chaos.history import History, Line
 from joelclaw_tasks.core.states import State
@@ -83,24 +84,49 @@ def refusals_have_reasons(history: History) -> Iterator[Violation]:
 
 
 def killers_are_stopped(history: History) -> Iterator[Violation]:
-    """I2: what has killed its worker as often as allowed goes to the dead letter with that death."""
+    """I2: what kills its workers is stopped at the last death that it may cause, neither before nor after."""
     most = int(history.run.get("max_kills", 3))
     for move in history.moves:
         if int(move.get("kills") or 0) >= most and move.get("to") != State.DISCARDED:
             yield Violation(
                 "I2", "NOT_STOPPED", move["job"], f"{move['kills']} deaths, and it is {move['to']}"
             )
+    deadly = set(history.run.get("deadly", ()))
+    for job, tale in history.tales.items():
+        last = tale.moves[-1]
+        if last.get("family") not in deadly:
+            continue
+        # By the tasks' own word: a death that Redis never counted would show nowhere else.
+        starts = sum(each.started_at is not None for each in history.attempts_of.get(job, ()))
+        if starts > most:
+            yield Violation("I2", "NOT_STOPPED", job, f"it killed {starts} workers where {most} may die")
+        kills = int(last.get("kills") or 0)
+        if tale.state == State.DISCARDED and kills < most:
+            yield Violation("I2", "STOPPED_EARLY", job, f"dead letter after {kills} of {most} deaths")
 
 
 def due_jobs_come(history: History) -> Iterator[Violation]:
-    """I1: what is due becomes available soon, but for the time in which nobody can look."""
+    """I9: what is due becomes available soon, but for the time in which nobody can look."""
     due_at: dict[str, int] = {}
+    blind = _blind(history)
     for move in history.moves:
         if move.get("due_at"):
             due_at[move["job"]] = int(move["due_at"])
         elif move["verb"] == "stage" and move.get("job") in due_at:
             due, came = history.monotonic({"at": due_at.pop(move["job"])}), history.monotonic(move)
-            spans = ((max(due, each.at), min(came, each.until)) for each in history.faults)
-            blind_s = sum(max(0.0, until - since) for since, until in spans)
+            blind_s = sum(max(0.0, min(came, until) - max(due, since)) for since, until in blind)
             if came - due - blind_s > STAGED_WITHIN_S:
-                yield Violation("I1", "STAGED_LATE", move["job"], f"{came - due:.1f} s after it was due")
+                yield Violation("I9", "STAGED_LATE", move["job"], f"{came - due:.1f} s after it was due")
+
+
+def _blind(history: History) -> list[tuple[float, float]]:
+    """Spans in which no worker may have looked: one fault hit all of them, or each was hit by some fault."""
+    roles = set(history.run.get("workers", ()))
+    moments = sorted({moment for fault in history.faults for moment in (fault.at, fault.until)})
+    spans = []
+    for since, until in pairwise(moments):
+        active = [fault for fault in history.faults if fault.at <= since and until <= fault.until]
+        hit = {worker.partition(".")[0] for fault in active for worker in fault.workers}
+        if any(not (fault.workers or fault.pids) for fault in active) or (roles and roles <= hit):
+            spans.append((since, until))
+    return spans

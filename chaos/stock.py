@@ -17,7 +17,7 @@ from typing import Any
 
 import redis
 
-from chaos.faults import FAULTS
+from chaos.faults import FAULTS, LONG
 from chaos.fleet import Fleet
 from chaos.history import Attempt, Fault, History
 from chaos.round import Plan, Round
@@ -113,7 +113,7 @@ def main() -> int:
     home.mkdir(parents=True, exist_ok=True)
     for old in home.iterdir():
         old.unlink()
-    faults = tuple(name for name in FAULTS if name not in NOT_FOR_STOCK)
+    faults = tuple(name for name in FAULTS if name not in NOT_FOR_STOCK | LONG)
     plan = Plan(options.seed, faults, mixed_s=options.mixed, rate=options.rate)
     Round(plan, home, lambda text: print(f"  {text}", flush=True), StockFleet).run()
     print(json.dumps(judge(History.read(home / "history.jsonl"))))

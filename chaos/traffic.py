@@ -8,6 +8,8 @@ LIMITS = {"limit:handler/limited": 2, "limit:key/keyed": 1}
 RATES = {"rated": (20, 1.0, 3)}
 #: Families whose jobs belong in the dead letter.
 FAILS = ("failing", "poison", "undecodable", "no.such.task", "unreadable")
+#: Families whose every start kills its process.
+DEADLY = ("poison",)
 PAUSABLE = ("pausable", "plain")
 #: Families that no gate can stop: their lanes together keep the order of their ranks.
 UNGATED = ("small", "lasting", "failing", "retried", "tick")

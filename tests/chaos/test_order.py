@@ -12,7 +12,7 @@ OTHER = {"lane": "chaos|failing|", "family": "failing"}
 
 
 def codes(story: Story) -> list[str]:
-    rules = ("OVERTAKEN", "NO_REASON", "NOT_STOPPED", "STAGED_LATE")
+    rules = ("OVERTAKEN", "NO_REASON", "NOT_STOPPED", "STOPPED_EARLY", "STAGED_LATE")
     found = (f"{each.invariant} {each.code} {each.subject}" for each in check(story.history))
     return [each for each in found if any(rule in each for rule in rules)]
 
@@ -74,7 +74,7 @@ def test_what_was_due_counts_from_then(story: Story):
     assert ["I9 OVERTAKEN b", "I6 OVERTAKEN b"] == codes(story)
 
 
-@pytest.mark.parametrize(("at", "found"), [(5.9, []), (9.0, ["I1 STAGED_LATE due"])])
+@pytest.mark.parametrize(("at", "found"), [(5.9, []), (9.0, ["I9 STAGED_LATE due"])])
 def test_what_is_due_comes_soon(story: Story, at: float, found: list[str]):
     story.move(1.0, "admit", "due", None, "scheduled", due_at="5000", priority="0", **LANE)
     story.move(at, "stage", "due", "scheduled", "available", **LANE)
@@ -85,6 +85,28 @@ def test_what_is_due_while_nobody_can_look_comes_soon_after(story: Story):
     story.fault("kill-redis", 4.0, 8.5, everywhere=True)
     story.move(1.0, "admit", "due", None, "scheduled", due_at="5000", priority="0", **LANE)
     story.move(9.0, "stage", "due", "scheduled", "available", **LANE)
+    assert [] == codes(story)
+
+
+def due_at_five(story: Story, came_at: float) -> Story:
+    story.move(1.0, "admit", "due", None, "scheduled", due_at="5000", priority="0", **LANE)
+    return story.move(came_at, "stage", "due", "scheduled", "available", **LANE)
+
+
+def test_faults_at_the_same_time_excuse_it_only_once(story: Story):
+    story.fault("kill-redis", 5.0, 7.0, everywhere=True).fault("latency", 5.0, 7.0, everywhere=True)
+    due_at_five(story, 9.0)
+    assert [] == codes(story)
+    due_at_five(story, 10.5)
+    assert ["I9 STAGED_LATE due"] == codes(story)
+
+
+def test_a_frozen_worker_is_no_excuse_while_another_one_can_look(story: Story):
+    story.lines[0]["workers"] = ["solo", "threads"]
+    story.fault("freeze-worker-for-a-minute", 4.0, 64.0, workers=["solo.1"], outlasts_lease=True)
+    due_at_five(story, 20.0)
+    assert ["I9 STAGED_LATE due"] == codes(story)
+    story.fault("blackhole-worker", 4.0, 19.0, workers=["threads.2"], outlasts_lease=True)
     assert [] == codes(story)
 
 
@@ -101,4 +123,37 @@ def test_a_refusal_without_a_reason_is_a_fault(story: Story):
 def test_what_kills_its_workers_runs_no_more_than_three_times(story: Story, to: str, found: list[str]):
     admitted(story, "a", 1.0), claimed(story, "a", 1.1)
     story.move(2.0, "expire", "a", "executing", to, reason="gone", kills="3", **LANE)
+    assert found == codes(story)
+
+
+def killed(story: Story, times: int, *, counted: int) -> Story:
+    """A job that kills each worker that starts it; Redis hears of some of the deaths only."""
+    story.lines[0]["deadly"] = ["poison"]
+    poison = {"lane": "chaos|poison|", "family": "poison"}
+    story.move(1.0, "admit", "a", None, "available", **poison)
+    for attempt in range(1, times + 1):
+        at = 1.0 + attempt
+        story.move(at, "claim", "a", "available", "executing", attempt=str(attempt), **poison)
+        story.start(f"a#1000#{attempt}", at, family="poison", worker=f"w{attempt}")
+        story.fault("poison", at + 0.1, at + 0.1, workers=[f"w{attempt}"], kills=True)
+        verb, to = ("discard", "discarded") if attempt == times else ("expire", "available")
+        kills = str(max(0, counted - times + attempt))
+        story.move(
+            at + 0.2, verb, "a", "executing", to, attempt=str(attempt), kills=kills, reason="gone", **poison
+        )
+    return story
+
+
+@pytest.mark.parametrize(
+    ("times", "counted", "found"),
+    [
+        (3, 3, []),
+        (4, 3, ["I2 NOT_STOPPED a"]),
+        (2, 2, ["I2 STOPPED_EARLY a"]),
+    ],
+)
+def test_poison_ends_at_its_third_death_by_the_word_of_the_tasks_too(
+    story: Story, times: int, counted: int, found: list[str]
+):
+    killed(story, times, counted=counted)
     assert found == codes(story)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from chaos.__main__ import _options, _plan
+from chaos.faults import FAULTS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -50,3 +53,13 @@ def test_a_fault_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Pat
     assert 2 == run.returncode
     assert "no fault is named earthquake" in run.stderr
     assert "kill-worker" in run.stderr
+
+
+def test_what_takes_a_minute_is_part_of_long_runs_only(monkeypatch: pytest.MonkeyPatch):
+    def faults_of(*options: str) -> set[str]:
+        monkeypatch.setattr(sys, "argv", ["chaos", *options])
+        return set(_plan(_options(), seed=1, left_s=600).faults)
+
+    assert set(FAULTS) == faults_of("--minutes", "10")
+    assert {"freeze-worker-for-a-minute"} == set(FAULTS) - faults_of("--mixed", "8")
+    assert {"freeze-worker-for-a-minute"} == faults_of("--faults", "freeze-worker-for-a-minute")
