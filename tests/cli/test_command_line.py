@@ -220,4 +220,4 @@ def test_a_command_costs_little_more_than_the_import_of_its_libraries(
         (cpu_s(lambda: joelclaw.raw(*arguments)), cpu_s(lambda: subprocess.run(libraries, check=False)))
         for _ in range(5)
     ]
-    assert min(ours for ours, _ in both) < 2 * min(theirs for _, theirs in both)
+    assert min(ours for ours, _ in both) < 2.5 * min(theirs for _, theirs in both)
