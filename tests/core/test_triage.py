@@ -125,6 +125,13 @@ def test_a_score_holds_at_the_jobs_own_retries(core):
     assert ("P0", "P2") == tuple(core.store.inspect("a")[name] for name in ("priority", "own_priority"))
 
 
+def test_a_score_is_nobodys_act_so_the_observer_may_steer_the_job(core):
+    held(core)
+    score(core, "a", 0, 0)
+    act = {"actor": "observer", "reason": "later", "target": "a"}
+    assert [Word.PRIORITIZED] == core.store.priority(["a"], 900_000, 3, **act)[1]
+
+
 @pytest.mark.parametrize("scored", [False, True])
 def test_a_held_job_can_be_cancelled_and_brought_back(core, scored):
     held(core)

@@ -24,8 +24,8 @@ local function score(id, slack_ms, priority, note)
   local is_steered = redis.call("HGET", job_key(id), "own_priority") -- while it was held
   local rank = tonumber(job.rank)
   if slack_ms ~= "" and not is_steered then
-    redis.call("HSET", job_key(id), "slack_ms", slack_ms, "priority", priority, "steered_by", actor,
-      "own_priority", job.slack_ms .. "|" .. job.priority)
+    redis.call("HSET", job_key(id), "slack_ms", slack_ms, "priority", priority, "own_priority",
+      job.slack_ms .. "|" .. job.priority)
     count(job, "held", -1)
     rank = rank + tonumber(slack_ms) - tonumber(job.slack_ms)
     entry.from, entry.was, entry.priority = "held", job.priority, priority
