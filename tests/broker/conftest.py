@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from workers import POOLS, Site  # found beside this file, as by the workers themselves
 
+from chaos.proxy import FaultProxy
 from tests.conftest import free_port, start_redis
 
 
@@ -44,6 +45,14 @@ def site(request: pytest.FixtureRequest, broker_redis: int) -> Iterator[Site]:
     site.wait_reachable(site.start(pool).wait_ready())
     yield site
     site.close()
+
+
+@pytest.fixture
+def proxy(broker_redis: int) -> Iterator[FaultProxy]:
+    """Stands before the Redis of `own`, and does harm on demand."""
+    proxy = FaultProxy(broker_redis)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture

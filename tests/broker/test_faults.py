@@ -66,13 +66,6 @@ def test_a_frozen_worker_that_wakes_up_finishes_nothing_that_runs_elsewhere(own:
     assert 0 == frozen.wait_end()
 
 
-@pytest.fixture
-def proxy(broker_redis: int):
-    proxy = FaultProxy(broker_redis)
-    yield proxy
-    proxy.close()
-
-
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo", "gevent"])
 def test_connection_resets_lose_nothing_and_start_nothing_twice(own: Site, proxy: FaultProxy, pool: str):
     # Effects go past the proxy: only the broker's connections break.

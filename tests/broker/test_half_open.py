@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from stranger_app import make_app
@@ -17,13 +16,6 @@ from joelclaw_tasks.settings import Settings
 from tests.conftest import wait_until
 
 NOTICED_WITHIN_S = 10
-
-
-@pytest.fixture
-def proxy(broker_redis: int) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(broker_redis)
-    yield proxy
-    proxy.close()
 
 
 @pytest.mark.parametrize("pool", POOLS)

@@ -160,9 +160,8 @@ def test_rolling_restarts_under_load_burn_no_attempt_and_lose_nothing(own: Site,
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_worker_that_stops_while_redis_is_away_gives_back_what_it_has_when_that_returns(
-    own: Site, broker_redis: int, pool: str
+    own: Site, proxy: FaultProxy, pool: str
 ):
-    proxy = FaultProxy(broker_redis)
     worker = own.start(
         pool, url=f"redis://127.0.0.1:{proxy.port}/0", effects_url=own.url,
         broker_transport_options={"stop_grace_s": 1.5}, task_ignore_result=True,
@@ -176,7 +175,6 @@ def test_a_worker_that_stops_while_redis_is_away_gives_back_what_it_has_when_tha
     wait_until(lambda: "start again elsewhere" in worker.log, "the grace is over")
     proxy.refuse(False)
     worker.wait_end()
-    proxy.close()
     job = own.job(long.id)
     assert ("available", 0) == (job["state"], job["kills"])
     assert {} == own.leases()

@@ -19,13 +19,6 @@ TIMEOUT_S = 0.5
 
 
 @pytest.fixture
-def proxy(broker_redis: int) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(broker_redis)
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
 def connect(broker_redis: int) -> Iterator[object]:
     made: list[redis.Connection] = []
 
