@@ -11,19 +11,11 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from joelclaw_tasks.errors import SettingsError
+from joelclaw_tasks.family_names import EVERY, families_of
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 
 Mode = Literal["off", "shadow", "enforce"]
-
-#: Short names of families; any other name stands for itself.
-ALIASES = {
-    "discovery": ("discovery/noted", "discovery/captured"),
-    "content": ("content/updated",),
-    "subscriptions": ("subscription/check-feeds.requested",),
-    "github": ("github/workflow_run.completed",),
-}
-EVERY = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +35,9 @@ class TriageModes:
                 f"QUEUE_TRIAGE_MODE must be off, shadow or enforce, not {mode!r:.40}",
                 fix="Set QUEUE_TRIAGE_MODE to one of these, or leave it out: off.",
             )
-        named = _names(families)
+        named = families_of(families)
         chosen = None if not named or EVERY in named else named
-        return cls(cast("Mode", mode), chosen, _names(enforced), frozenset(protected))
+        return cls(cast("Mode", mode), chosen, families_of(enforced), frozenset(protected))
 
     @classmethod
     def of_settings(cls, settings: Settings, registry: Registry) -> TriageModes:
@@ -64,8 +56,3 @@ class TriageModes:
         if self.families is not None and family not in self.families:
             return "off"
         return "enforce" if family in self.enforced else self.base
-
-
-def _names(text: str) -> frozenset[str]:
-    words = (word.strip() for word in text.split(","))
-    return frozenset(name for word in words if word for name in ALIASES.get(word, (word,)))

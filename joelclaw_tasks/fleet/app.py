@@ -79,7 +79,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
             _import_handlers(registry)
             if settings.triage_mode != "off":
                 # The SDK takes longer to import than the first held job may wait.
-                ModelClient.connect(settings, registry, fleet.store).warm_up()
+                fleet.models().warm_up()
 
     app.steps["consumer"].add(_before_consuming(registry, fleet))
     app.steps["consumer"].add(watchdog_step(settings))

@@ -5,7 +5,7 @@ An action is about a family. It is bounded in time where it holds something back
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
@@ -120,6 +120,8 @@ Hold = Pause | Batch
 Doing = Pause | Resume | Reprioritize | Throttle | Batch | Shed
 
 ACTION: TypeAdapter[Action] = TypeAdapter(Action)
+#: The closed list of their kinds.
+KINDS: list[str] = [each.model_fields["kind"].default for each in get_args(get_args(Action)[0])]
 
 
 def family_of(action: Action) -> str | None:

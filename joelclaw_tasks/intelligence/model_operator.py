@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Annotated, Any
 
-from joelclaw_tasks.intelligence.actions import Action
+from joelclaw_tasks.intelligence.actions import KINDS, Action
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.decision import Fallback, Question
 from joelclaw_tasks.intelligence.guard import AnswerModel, data_block, prose
@@ -18,19 +17,6 @@ PURPOSE, TIER = "observe", "sonnet"
 BUDGET_MS = 45_000
 #: What the model is shown of a snapshot, in bytes of JSON: about 15,000 tokens.
 _SNAPSHOT_MOST_BYTES = 40_000
-
-
-class Kind(StrEnum):
-    """The closed list of actions, as the prompt names them."""
-
-    NOOP = "noop"
-    PAUSE = "pause"
-    RESUME = "resume"
-    REPRIORITIZE = "reprioritize"
-    THROTTLE = "throttle"
-    BATCH = "batch"
-    SHED = "shed"
-    ESCALATE = "escalate"
 
 
 class Proposed(AnswerModel):
@@ -53,7 +39,7 @@ class ModelOperator:
         self._client = client
         self._tier = tier
         self._budget_ms = budget_ms
-        self._prompt = Prompt.load("observer", {"kinds": Kind})
+        self._prompt = Prompt.load("observer", {"kinds": KINDS})
 
     def propose(self, snapshot: Snapshot) -> Sequence[Action]:
         """What the model would do now. Raises NoAnswer."""

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
+from joelclaw_tasks.family_names import EVERY, families_of
 from joelclaw_tasks.intelligence.quiet import QuietHours
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 
-#: Names for several families at once.
-ALIASES = {
-    "discovery": ("discovery/noted", "discovery/captured"),
-    "content": ("content/updated",),
-    "subscriptions": ("subscription/check-feeds.requested",),
-    "github": ("github/workflow_run.completed",),
-}
-#: Stands for every family.
-EVERY = "*"
 _SHORTEST_INTERVAL_S = 60
 
 
@@ -39,15 +30,15 @@ class Scope:
     def of(cls, settings: Settings, registry: Registry | None) -> Scope:
         """From the settings. Where none are named, the registry's are observed. Raises SettingsError."""
         known = frozenset(registry.events) if registry is not None else frozenset()
-        observed = _names(settings.observer_families, known)
-        auto = _names(settings.observer_auto_families, known)
+        observed = _names(settings.observer_families)
+        auto = _names(settings.observer_auto_families)
         if settings.observer_families == "":
             observed = known
         return cls(
             mode=settings.observer_mode,
             observed=observed,
             auto=_both(auto, observed),
-            night=_names(settings.observer_night_families, known),
+            night=_names(settings.observer_night_families),
             interval_ms=1_000 * max(_SHORTEST_INTERVAL_S, settings.observer_interval_seconds),
             quiet=QuietHours.parse(settings.observer_quiet_hours),
         )
@@ -57,9 +48,7 @@ def _both(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset
     return other if one is None else one if other is None else one & other
 
 
-def _names(text: str, known: Collection[str]) -> frozenset[str] | None:
+def _names(text: str) -> frozenset[str] | None:
     """The families of a list with commas; None: all of them, whatever they are."""
-    names: set[str] = set()
-    for word in filter(None, (part.strip() for part in text.split(","))):
-        names |= set(known) | {EVERY} if word == EVERY else set(ALIASES.get(word, (word,)))
-    return None if EVERY in names else frozenset(names)
+    names = families_of(text)
+    return None if EVERY in names else names

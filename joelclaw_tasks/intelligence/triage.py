@@ -6,7 +6,7 @@ on as it is, at once or at its deadline, with the reason in the transitions stre
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +21,7 @@ from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.decision import Fallback, Question
 from joelclaw_tasks.intelligence.guard import AnswerModel, Reasoning, clamp, compact, shown
 from joelclaw_tasks.intelligence.prompt import Prompt
+from joelclaw_tasks.message import argument_of
 
 PURPOSE, TIER, ACTOR = "triage", "haiku", "triage"
 #: Events of one call.
@@ -103,6 +104,7 @@ class Triage:
 
     def scores_of(self, jobs: Sequence[Mapping[str, Any]], now_ms: int) -> list[Score]:
         """A score for each job, by the model, or from memory; or a note why there is none."""
+        jobs = [_read(job) for job in jobs]
         known = {job["id"]: self._recall(job) for job in jobs}
         asked = [job for job in jobs if known[job["id"]] is None]
         found: dict[str, Scored] = {}
@@ -123,7 +125,7 @@ class Triage:
     ) -> tuple[dict[str, Scored], dict[str, Any]]:
         keys = {f"e{number}": job for number, job in enumerate(jobs, 1)}
         listed = [
-            {"event": key, "family": job["family"], "priority": f"P{job['priority']}", "says": _event_of(job)}
+            {"event": key, "family": job["family"], "priority": f"P{job['priority']}", "says": job["says"]}
             for key, job in keys.items()
         ]
         lines = ",\n".join(compact(each, most_bytes=_EVENT_MOST_BYTES) for each in listed)
@@ -176,14 +178,14 @@ class Triage:
     # -- what was asked just now --------------------------------------------------------------
 
     def _recall(self, job: Mapping[str, Any]) -> tuple[Scored, str] | None:
-        found = self._remembered.get(_sense(job))
+        found = self._remembered.get(job["sense"])
         if found is None or self._clock() - found[0] > REMEMBERED_S:
             return None
         return found[1], found[2]
 
     def _remember(self, job: Mapping[str, Any], scored: Scored, model: str) -> None:
         # Of what a list has twice, the model says so of the list.
-        self._remembered[_sense(job)] = (
+        self._remembered[job["sense"]] = (
             self._clock(),
             scored.model_copy(update={"duplicate_of": None}),
             model,
@@ -192,15 +194,12 @@ class Triage:
             self._remembered.pop(next(iter(self._remembered)))
 
 
-def _event_of(job: Mapping[str, Any]) -> Any:
-    """What the event says, without its id and time, which are never the same twice."""
-    try:
-        [wire], _, _ = json.loads(base64.b64decode(json.loads(job["payload"])["body"]))
-        return {"source": wire["source"], "data": wire["data"]}
-    except (ValueError, TypeError, KeyError):
-        return None  # a call that is no event
-
-
-def _sense(job: Mapping[str, Any]) -> str:
-    said = json.dumps(_event_of(job) or job["id"], sort_keys=True, separators=(",", ":"), default=str)
-    return f"{job['family']}\n{job['priority']}\n{said}"
+def _read(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The job, and what its event `says`; its `sense` is the same for two events that say the same."""
+    says = None  # of a call that is no event
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        wire = argument_of(job["payload"])
+        # Without its id and time, which are never the same twice.
+        says = {"source": wire["source"], "data": wire["data"]}
+    said = json.dumps(says or job["id"], sort_keys=True, separators=(",", ":"), default=str)
+    return {**job, "says": says, "sense": f"{job['family']}\n{job['priority']}\n{said}"}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import heapq
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from joelclaw_tasks.emit import NewEvent, Receipt, emitting_with
 from joelclaw_tasks.errors import PermanentFailure
 from joelclaw_tasks.fleet.task import load_target
 from joelclaw_tasks.handlers.deps import Deps
+from joelclaw_tasks.message import argument_of
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.testing.clock import Clock
@@ -104,7 +103,7 @@ class Inline(Record):
         if job.id in self._known:
             return Word.DUPLICATE
         self._known.add(job.id)
-        [wire], _, _ = json.loads(base64.b64decode(json.loads(job.payload)["body"]))
+        wire = argument_of(job.payload)
         self._put(_Waiting(job.due_ms, 0, job.id, job.handler, wire))
         return Word.SCHEDULED if job.due_ms > self.clock.now_ms() else Word.ADMITTED
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from joelclaw_tasks.intelligence.actions import ACTION
+from joelclaw_tasks.intelligence.actions import ACTION, KINDS
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.local.act import Fault
 from joelclaw_tasks.intelligence.local.server import MessagesApi
-from joelclaw_tasks.intelligence.model_operator import Kind, ModelOperator, NoAnswer, Proposed
+from joelclaw_tasks.intelligence.model_operator import ModelOperator, NoAnswer, Proposed
 from joelclaw_tasks.intelligence.snapshot import Drainer, FamilyNow, HandlerNow, Snapshot, Totals
 
 FAMILY = "mail/received"
@@ -49,7 +49,7 @@ def test_the_prompt_names_every_kind_of_action_and_no_other():
         for each in Proposed.model_json_schema()["$defs"].values()
         if "kind" in each.get("properties", {})
     }
-    assert {kind.value for kind in Kind} == kinds
+    assert set(KINDS) == kinds
 
 
 @pytest.mark.parametrize(
