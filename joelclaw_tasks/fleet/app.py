@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -36,6 +37,8 @@ from joelclaw_tasks.steering.queue import Queue
 from joelclaw_tasks.telemetry.setup import start_tracing
 from joelclaw_tasks.triage_ring import TASK as TRIAGE_TASK
 
+_log = logging.getLogger(__name__)
+
 
 def make_app(settings: Settings | None = None, registry: Registry | None = None) -> Celery:
     """A Celery app on the admission layer with every handler of the registry.
@@ -45,6 +48,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     settings = settings or Settings.load()
     registry = registry or Registry.load(settings.registry_dir)
     app = install(Celery("joelclaw_tasks", config_source="celeryconfig"))
+    app.conf.beat_schedule = _known_to(registry, app.conf.beat_schedule)
     app.conf.task_routes = (PriorityRouter(settings, registry),)
     setattr(app, HAS_REGISTRY, True)
     fleet = _Fleet(settings, registry)
@@ -84,6 +88,18 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     app.steps["consumer"].add(_before_consuming(registry, fleet))
     app.steps["consumer"].add(watchdog_step(settings))
     return app
+
+
+def _known_to(registry: Registry, schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the entries that emit an event of another registry: each would be one more dead job an hour."""
+    kept: dict[str, Any] = {}
+    for name, entry in schedule.items():
+        event = next(iter(entry.get("args") or ()), None)
+        if entry["task"] == "joelclaw.emit" and event not in registry.events:
+            _log.info("beat leaves out %s: the registry has no event %s", name, event)
+        else:
+            kept[name] = entry
+    return kept
 
 
 class _Fleet:
