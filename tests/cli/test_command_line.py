@@ -216,8 +216,10 @@ def test_a_command_costs_little_more_than_the_import_of_its_libraries(
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     libraries = [sys.executable, "-c", "import typer, redis"]
-    both = [
-        (cpu_s(lambda: joelclaw.raw(*arguments)), cpu_s(lambda: subprocess.run(libraries, check=False)))
-        for _ in range(5)
-    ]
-    assert min(ours for ours, _ in both) < 2.5 * min(theirs for _, theirs in both)
+    ours = theirs = float("inf")
+    for _ in range(15):  # the least of many: noise only ever adds
+        ours = min(ours, cpu_s(lambda: joelclaw.raw(*arguments)))
+        theirs = min(theirs, cpu_s(lambda: subprocess.run(libraries, check=False)))
+        if ours < 2.5 * theirs:
+            return
+    assert ours < 2.5 * theirs
