@@ -19,6 +19,7 @@ from joelclaw_tasks.intelligence.local.server import MessagesApi
 from joelclaw_tasks.intelligence.triage import REMEMBERED_S, Triage, slack_of
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
+from joelclaw_tasks.telemetry.stats import stats
 from joelclaw_tasks.triage_modes import TriageModes
 from joelclaw_tasks.triage_ring import TASK
 
@@ -162,6 +163,31 @@ def test_twenty_events_are_scored_in_one_call_and_go_on_with_their_scores(desk: 
     )
     assert 0 < note["cost_usd"] < 0.001
     assert "fallback" not in note
+
+
+def test_the_figures_of_triage_come_from_what_really_happened(
+    desk_with: Callable[..., Desk], api: MessagesApi
+):
+    api.script(scores(e1=100, e2=50, e3={"score": 0, "route_check": "mismatch"}))
+    api.script(Act(fault=Fault.SERVER_ERROR))
+    desk = desk_with()
+    desk.emit("a", "b", "c")
+    desk.run()
+    desk.emit("d")
+    desk.run()
+    shadow = desk_with(triage_mode="shadow")
+    shadow.emit("a", "b", "c", "e")
+    api.script(scores(e1=100))
+    shadow.triage = desk.triage
+    shadow.run()
+
+    triage = stats(desk.store.history.read(), slack_ms=SLACK_MS, limit=20)["triage"]
+
+    assert (8, 7, 1, 3) == tuple(triage[name] for name in ("attempts", "completed", "fallbacks", "cached"))
+    names = ("applied", "applied_changes", "suggested_not_applied", "route_mismatches")
+    assert (3, 2, 3, 2) == tuple(triage[name] for name in names)
+    assert {"server_error": 1} == triage["fallback_by_reason"]
+    assert 5 == triage["latency_ms"]["count"]
 
 
 def test_jobs_of_one_moment_bring_one_job_that_scores_them(desk: Desk):
