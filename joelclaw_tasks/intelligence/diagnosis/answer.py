@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema, model_validator
 
 from joelclaw_tasks.intelligence.diagnosis.evidence import at_of
-from joelclaw_tasks.intelligence.guard import AnswerModel, clamp, plain_text, prose, shown
+from joelclaw_tasks.intelligence.guard import AnswerModel, clamp, prose, shown
 
 #: So many causes are ranked at most.
 MOST_CANDIDATES = 3
@@ -49,12 +49,11 @@ def _moment(value: Any) -> Any:
 
 
 def _lines(value: Any) -> Any:
-    """Text of several lines, each without control characters."""
+    """Text of several lines without control and format characters; white space counts in a diff."""
     if not isinstance(value, str):
         return value
-    lines = value[: _DIFF_MOST * 2].splitlines()[:_DIFF_LINES]
-    kept = [line[: len(line) - len(line.lstrip(" "))] + plain_text(line, 400) for line in lines]
-    return "\n".join(kept)[:_DIFF_MOST]
+    lines = value[:_DIFF_MOST].expandtabs(4).splitlines()[:_DIFF_LINES]
+    return "\n".join("".join(each for each in line if each.isprintable()) for line in lines)
 
 
 Cited = Annotated[list[Annotated[str, shown("exhibits")]], AfterValidator(_some)]

@@ -12,14 +12,14 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z_-]{0,39}[0-9]{0,2}")
 
 
 def shape_of(value: Any, depth: int = 0) -> str:
-    """Such as `{path: text(<=16), tags: list(3) of text(<=8)}`. Lengths are rounded up to powers of two."""
+    """Such as `{path: text(..16), tags: list(3) of text(..8)}`. Lengths are rounded up to powers of two."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int | float):
         kind = "int" if isinstance(value, int) else "float"
-        return f"{kind}(0)" if value == 0 else f"{kind}(<0)" if value < 0 else kind
+        return f"{kind}(0)" if value == 0 else f"{kind}(negative)" if value < 0 else kind
     if isinstance(value, str):
         return f"text({_rounded(len(value))})"
     if depth >= _DEEPEST:
@@ -42,4 +42,4 @@ def _object(value: Mapping[Any, Any], depth: int) -> str:
 
 
 def _rounded(length: int) -> str:
-    return "0" if not length else f"<={1 << (length - 1).bit_length()}"
+    return "0" if not length else f"..{1 << (length - 1).bit_length()}"
