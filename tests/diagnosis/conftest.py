@@ -114,8 +114,9 @@ class Clinic:
         for _ in range(count):
             [claimed] = self.store.claim(["q"], 1, "w").jobs
             self.world.wait(1)
+            job_id = claimed.tag.partition("#")[0]
             successor = Job(
-                id=claimed.tag.partition("#")[0], queue="q", family=family, handler=f"{family}.do", lane=f"q|{family}.do|",
+                id=job_id, queue="q", family=family, handler=f"{family}.do", lane=f"q|{family}.do|",
                 payload="{}", lease_tag=claimed.tag, retries=1, due_ms=self.store.now_ms() + 1_000 * HOUR_MS,
             )  # fmt: skip
             self.store.retry(successor, reason=error)
