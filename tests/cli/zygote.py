@@ -6,6 +6,7 @@ of the CPU time of a command, and with it minutes of the suite.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import json
@@ -107,6 +108,7 @@ def _all_of(file: IO[bytes]) -> bytes:
 def serve(address: str) -> None:
     """Fork for every call, until stdin ends."""
     _import_all()
+    gc.freeze()  # else the first collection of every child copies all pages
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
@@ -163,8 +165,15 @@ def _become(asked: dict[str, Any], fds: list[int]) -> NoReturn:
     sys.argv = ["joelclaw", *asked["arguments"]]
     from joelclaw_tasks.cli.app import main
 
-    main()
-    raise SystemExit
+    code: object = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code or 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A command leaves nothing behind; to take the interpreter apart would cost more than it ran.
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _stream(number: int, mode: str) -> io.TextIOWrapper:
