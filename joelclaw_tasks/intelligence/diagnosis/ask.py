@@ -10,7 +10,7 @@ from joelclaw_tasks.intelligence.diagnosis.answer import Cause, Diagnosed
 from joelclaw_tasks.intelligence.diagnosis.evidence import Evidence, Kind
 from joelclaw_tasks.intelligence.diagnosis.result import Diagnosis
 from joelclaw_tasks.intelligence.diagnosis.rules import by_rules
-from joelclaw_tasks.intelligence.guard import compact
+from joelclaw_tasks.intelligence.guard import data_block
 from joelclaw_tasks.intelligence.prompt import Prompt
 from joelclaw_tasks.intelligence.reason import NOT_ASKED, NOT_PAID
 
@@ -48,7 +48,8 @@ def question_of(evidence: Evidence, tier: str = TIER) -> Question[Diagnosed]:
         purpose=PURPOSE,
         tier=tier,
         prompt=_prompt().render(
-            subject=compact(subject, most_bytes=_SUBJECT_MOST_BYTES), evidence=evidence.block()
+            subject=data_block("subject", subject, most_bytes=_SUBJECT_MOST_BYTES),
+            evidence=evidence.block(),
         ),
         answer=Diagnosed,
         shown={"exhibits": evidence.ids},

@@ -91,11 +91,13 @@ def _sustained(store: Store, now: int) -> Iterator[Suspect]:
         by_handler[each.family, each.handler].append(each)
     for (family, handler), failed in sorted(by_handler.items(), key=lambda pair: -len(pair[1])):
         if len(failed) >= SUSTAINED:
-            signature = alike(failed)[0][0]
-            subject = Subject(
-                kind="handler", name=handler, family=family, handler=handler, signature=signature
-            )
-            yield Suspect(subject, f"{len(failed)} failures within 2 hours")
+            for number, (signature, same) in enumerate(alike(failed)):
+                if number and len(same) < SUSTAINED:
+                    break
+                subject = Subject(
+                    kind="handler", name=handler, family=family, handler=handler, signature=signature
+                )
+                yield Suspect(subject, f"{len(failed)} failures within 2 hours")
 
 
 def _new(store: Store, now: int) -> Iterator[Suspect]:
