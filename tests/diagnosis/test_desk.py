@@ -89,6 +89,21 @@ def test_a_signature_that_is_new_is_diagnosed_and_one_that_is_old_is_not(
     assert 1 == answering.count
 
 
+def test_where_nothing_failed_no_model_is_asked_and_that_may_be_asked_again(
+    clinic: Clinic, answering: MessagesApi
+) -> None:
+    clinic.go_well("mail", 3)
+    clinic.desk.diagnoses.suspect("mail")
+
+    record = clinic.desk.look()
+    made = clinic.desk.diagnose("mail", actor="joel")
+
+    assert record is not None
+    assert ("abstained", False) == (record["state"], record["diagnosis"]["paid"])
+    assert record["diagnosis"]["summary"].startswith("Nothing of mail has failed since 20")
+    assert (True, 0, []) == (made.is_new, answering.count, clinic.told)
+
+
 def test_what_the_observer_escalates_is_diagnosed(clinic: Clinic, answering: MessagesApi) -> None:
     clinic.retry("mail", 2)
     for name in ("gone", "mail", "mail"):
@@ -301,6 +316,24 @@ def test_a_person_who_cannot_be_told_changes_nothing(clinic: Clinic, answering: 
 
     assert record is not None
     assert "diagnosed" == clinic.desk.diagnoses.get(record["id"])["state"]
+
+
+def test_an_answer_that_redis_cannot_keep_is_given_all_the_same(
+    clinic: Clinic, answering: MessagesApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Forgetful(Diagnoses):
+        def end(self, *_: Any, **__: Any) -> bool:
+            raise CoreUnreachable("Redis does not answer")
+
+    clinic.fail("mail")
+    clinic.desk.diagnoses = Forgetful(clinic.store)
+
+    made = clinic.desk.diagnose("mail", actor="joel")
+
+    assert (True, "diagnosed") == (made.is_new, made.record["state"])
+    assert "the diagnosis d1 could not be kept" in caplog.text
+    assert not clinic.desk.diagnose("mail", actor="joel").is_new
+    assert 1 == answering.count
 
 
 def test_redis_gone_is_said_and_nobody_is_asked(clinic: Clinic, answering: MessagesApi) -> None:
