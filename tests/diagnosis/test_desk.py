@@ -61,6 +61,20 @@ def test_the_eighth_failure_within_two_hours_is_diagnosed_and_told_once(
     assert (1, 1) == (answering.count, len(clinic.told))
 
 
+def test_what_failed_before_is_remembered_and_not_read_again(clinic: Clinic, answering: MessagesApi) -> None:
+    clinic.retry("mail", 5)
+    assert clinic.desk.look() is None
+    clinic.store.client.xtrim(clinic.store.keys.transitions, maxlen=0, approximate=False)
+    clinic.desk.look()
+    clinic.retry("mail", 3)
+
+    record = clinic.desk.look()
+
+    assert record is not None
+    assert "8 failures within 2 hours" == record["why"]
+    assert 8 == clinic.store.client.zcard(clinic.store.keys.failing)
+
+
 def test_eight_failures_over_more_than_two_hours_are_none_of_its_business(
     clinic: Clinic, answering: MessagesApi
 ) -> None:
