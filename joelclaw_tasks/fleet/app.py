@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -37,6 +38,7 @@ from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
 from joelclaw_tasks.telemetry.setup import start_tracing
 from joelclaw_tasks.triage_ring import TASK as TRIAGE_TASK
+from joelclaw_tasks.triage_ring import wait_s as triage_wait_s
 
 _log = logging.getLogger(__name__)
 
@@ -74,8 +76,9 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
         return check.to_wire()
 
     @app.task(name=TRIAGE_TASK, shared=False, ignore_result=True)
-    def triage() -> dict[str, int]:
+    def triage(_window: int = 0) -> dict[str, int]:
         """Score what wants a score; admission rings for it (see triage_ring.py)."""
+        time.sleep(triage_wait_s(settings.triage_hold_ms))
         return fleet.triage().run(fleet.store)
 
     @worker_init.connect(weak=False)
