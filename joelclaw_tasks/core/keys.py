@@ -52,7 +52,8 @@ KEYS: dict[str, str] = {
     "passes": "passes",  # stream: what the observer saw, proposed and did; the newest 2,000 records
     "diagnosis": "diagnosis:%s",  # hash of one: record, verdict (both JSON); goes by itself after 90 days
     "diagnosed": "diagnosed:%s",  # string of a failure: "<id of its diagnosis> <until>": not again before
-    "diagnoses": "diagnoses",  # hash: last -> how many diagnoses there were
+    "diagnoses": "diagnoses",  # hash: last -> how many there were; looked_until -> of failing
+    "failing": "failing",  # zset: what failed within two hours, as JSON -> at; goes by itself
     "suspects": "suspects",  # zset: what somebody wants diagnosed -> since when
     "format": "format",  # string: see core/format.py
     "transitions": "transitions",  # stream: one entry per verb
