@@ -29,7 +29,8 @@ from joelclaw_tasks.fleet.watchdog import watchdog_step
 from joelclaw_tasks.handlers.world import World
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.triage import Triage
-from joelclaw_tasks.notify.console import notify
+from joelclaw_tasks.notify.notifier import Notifier
+from joelclaw_tasks.notify.sinks import sinks_of
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.routines.health import check_redis
 from joelclaw_tasks.settings import Settings
@@ -47,6 +48,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     """
     settings = settings or Settings.load()
     registry = registry or Registry.load(settings.registry_dir)
+    sinks_of(settings)  # a sink that lacks its token is found out now, not when somebody must be told
     app = install(Celery("joelclaw_tasks", config_source="celeryconfig"))
     app.conf.beat_schedule = _known_to(registry, app.conf.beat_schedule)
     app.conf.task_routes = (PriorityRouter(settings, registry),)
@@ -56,7 +58,9 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
         add_handler_task(app, handler, fleet.world)
 
     add_steering_tasks(app, lambda: Queue(fleet.store, settings))
-    add_observer_task(app, lambda: Queue(fleet.store, settings), settings, registry, fleet.models)
+    add_observer_task(
+        app, lambda: Queue(fleet.store, settings), settings, registry, fleet.models, fleet.notifier
+    )
 
     @app.task(name="joelclaw.emit", bind=True, shared=False)
     def emit_task(task: Task, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,9 +71,17 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     def health_redis() -> dict[str, Any]:
         """Check the Redis of this fleet; tells the operator when it is not healthy."""
         check = check_redis(fleet.store.client)
-        if check.status != "healthy":
-            notify(f"Redis {check.detail}.", cause="health.redis", severity="warning")
+        if check.status == "healthy":
+            fleet.notifier()("Redis is well again.", cause="health.redis", change="resolved")
+        else:
+            said = f"Redis {check.detail}."
+            fleet.notifier()(said, cause="health.redis", severity="warning", change="opened")
         return check.to_wire()
+
+    @app.task(name="joelclaw.notify", shared=False)
+    def notify_due() -> dict[str, Any]:
+        """Send what was held back and may go now, and what the sinks have not taken yet."""
+        return fleet.notifier().run_due()
 
     @app.task(name=TRIAGE_TASK, shared=False, ignore_result=True)
     def triage() -> dict[str, int]:
@@ -108,17 +120,19 @@ class _Fleet:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self._settings = settings
         self._registry = registry
-        self._made: dict[int, tuple[Emitter, World]] = {}
+        self._made: dict[int, tuple[Emitter, World, Notifier]] = {}
         self._models: dict[int, tuple[ModelClient, Triage]] = {}
         self._guard = threading.Lock()
 
-    def _of_this_process(self) -> tuple[Emitter, World]:
+    def _of_this_process(self) -> tuple[Emitter, World, Notifier]:
         pid = os.getpid()
         with self._guard:
             if pid not in self._made:
                 emitter = Emitter(self._settings, self._registry, Store.connect(self._settings))
-                world = World(data_dir=self._settings.files_dir, emit=emitter.emit, notify=notify)
-                self._made = {pid: (emitter, world)}
+                # On a connection of its own: whoever tells something waits for Redis a shorter time.
+                notifier = Notifier.of(self._settings)
+                world = World(data_dir=self._settings.files_dir, emit=emitter.emit, notify=notifier)
+                self._made = {pid: (emitter, world, notifier)}
             return self._made[pid]
 
     def models(self) -> ModelClient:
@@ -130,7 +144,7 @@ class _Fleet:
         return self._intelligence()[1]
 
     def _intelligence(self) -> tuple[ModelClient, Triage]:
-        emitter, _ = self._of_this_process()
+        emitter = self._of_this_process()[0]
         with self._guard:
             pid = os.getpid()
             if pid not in self._models:
@@ -142,6 +156,9 @@ class _Fleet:
     @property
     def store(self) -> Store:
         return self._of_this_process()[0].store
+
+    def notifier(self) -> Notifier:
+        return self._of_this_process()[2]
 
     def world(self) -> World:
         return self._of_this_process()[1]

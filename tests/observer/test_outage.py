@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from joelclaw_tasks.core.audit import Audit
-from joelclaw_tasks.intelligence.quiet import QuietHours
+from joelclaw_tasks.quiet import QuietHours
 from joelclaw_tasks.testing.clock import Clock
 from tests.observer.conftest import World, applied
 
