@@ -226,6 +226,13 @@ def _running_fleet(path: Path) -> dict[str, Any]:
     return {"redis_url": redis_url}
 
 
+def _check_web_addresses(settings: Settings) -> None:
+    for name in ("anthropic_base_url", "notify_webhook_url", "telegram_base_url", "todoist_base_url"):
+        url = getattr(settings, name)
+        if url is not None and not _is_web_address(url):
+            raise SettingsError(f"{_variable(name)} must be http(s)://host[:port][/path]")
+
+
 def _checked(settings: Settings) -> Settings:
     for setting in fields(settings):
         value = getattr(settings, setting.name)
@@ -237,10 +244,7 @@ def _checked(settings: Settings) -> Settings:
         except ValueError:
             # The URL itself may hold a password.
             raise SettingsError(f"REDIS_URL must be {FORMS}") from None
-    for name in ("anthropic_base_url", "notify_webhook_url", "telegram_base_url", "todoist_base_url"):
-        url = getattr(settings, name)
-        if url is not None and not _is_web_address(url):
-            raise SettingsError(f"{_variable(name)} must be http(s)://host[:port][/path]")
+    _check_web_addresses(settings)
     if not 0 <= settings.default_priority <= 3:
         raise SettingsError(f"default_priority must be 0 to 3, not {settings.default_priority}")
     if list(settings.slack_ms) != sorted(settings.slack_ms):

@@ -26,16 +26,14 @@ local open_until, told_at, change_at = number("open_until"), number("told_at"), 
 local told_level, times = number("told_level") or -1, number("times") or 0
 local is_open = open_until and (open_until == 0 or now_ms < open_until)
 if not within(told_at, DAY_MS) then told_level, times = -1, 0 end
-local is_louder = level > told_level
+local is_louder, is_known = level > told_level, false
 
 if change == "resolved" then
   if not open_until then return "nothing" end
   redis.call("HDEL", known, "open_until")
 elseif change ~= "" then
-  local is_known = change == "opened" and is_open and within(change_at, DAY_MS)
-  local is_worse = level > (number("open_level") or -1)
+  is_known = change == "opened" and is_open and level <= (number("open_level") or -1)
   redis.call("HSET", known, "open_until", ends_at, "open_level", level)
-  if is_known and not is_worse then return "repeated" end
 end
 redis.call("PEXPIRE", known, REMEMBERED_MS)
 
@@ -43,18 +41,21 @@ local mute = redis.call("HGET", notify_mutes_key, cause)
 if mute and now_ms < tonumber(string.match(mute, "^%d+")) then
   -- When the mute is over, what still goes on is told anew.
   redis.call("HDEL", known, "told_at", "told_level", "times", "_at", "opened_at", "changed_at", "resolved_at")
-  return change == "opened" and is_open and "muted" or log("muted")
+  return is_known and "muted" or log("muted")
 elseif mute then
   redis.call("HDEL", notify_mutes_key, cause)
 end
+if is_known and within(change_at, DAY_MS) then return "repeated" end
 
 -- Whoever was told often waits longer for the rest, so that what flaps all day makes few messages.
 local wait_ms = math.min(LONGEST_WAIT_MS, cooldown_ms * 2 ^ math.max(0, math.min(times, 20) - 1))
 local held_until
+local is_waiting = redis.call("HEXISTS", notify_held_notes_key, cause) == 1
 if quiet_until and level < CRITICAL then
   held_until = quiet_until
 elseif not is_louder then
-  local is_told = change ~= "" and within(change_at, DAY_MS) or change == "" and within(told_at, wait_ms)
+  local is_told = change ~= "" and within(change_at, DAY_MS)
+    or change == "" and (is_waiting or within(told_at, wait_ms))
   held_until = is_told and math.max(now_ms, (told_at or now_ms) + wait_ms) or nil
 end
 if not (change ~= "" and within(change_at, DAY_MS)) then
@@ -73,7 +74,9 @@ end
 redis.call("HSET", known, "told_at", string.format("%.0f", now_ms), "told_level", level, "times", times + 1)
 for i = 10, #ARGV do
   local outbox, notes = notify_outbox_key(ARGV[i]), notify_notes_key(ARGV[i])
-  redis.call("ZADD", outbox, string.format("%.0f", now_ms), id)
+  -- What is told within one millisecond, or while the clock is moved back, keeps its order.
+  local last = redis.call("ZRANGE", outbox, -1, -1, "WITHSCORES")[2]
+  redis.call("ZADD", outbox, string.format("%.3f", math.max(now_ms, last and last + 0.001 or 0)), id)
   redis.call("HSET", notes, id, note)
   if redis.call("ZCARD", outbox) > MOST_WAITING then
     redis.call("HDEL", notes, redis.call("ZPOPMIN", outbox)[1])
