@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import httpx
 
@@ -22,23 +24,33 @@ class Redirected(httpx.BaseTransport):
     """Sends what is asked of one address to another: `base_url`, with `hidden` put before the path.
 
     httpx logs the address that it is asked for. What is put in down here, a token for one, it never sees.
+    With `is_exact` the address is `base_url` as it stands, whatever path is asked for.
     """
 
-    def __init__(self, base_url: str, hidden: str = "") -> None:
-        self._base = httpx.URL(base_url)
-        self._hidden = hidden
-        self._inner = httpx.HTTPTransport(retries=0)
+    def __init__(self, base_url: str, hidden: str = "", *, is_exact: bool = False) -> None:
+        base = httpx.URL(base_url)
+        self._base = base.copy_with(username=None, password=None)
+        self._own: list[tuple[bytes, bytes]] = [(b"Host", self._base.netloc)]
+        if base.userinfo:
+            self._own.append(
+                (b"Authorization", b"Basic " + base64.b64encode(unquote_to_bytes(base.userinfo)))
+            )
+        self._hidden = hidden.encode("ascii", "replace")
+        self._is_exact = is_exact
+        # Where there is no TLS, no certificates are loaded, which takes longer than all the rest.
+        self._inner = httpx.HTTPTransport(verify=base.scheme == "https")
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send it on. The timeouts are ours, whatever the caller's."""
-        before = self._base.raw_path.decode("ascii").rstrip("/")
-        path = f"{before}{self._hidden}{request.url.raw_path.decode('ascii')}"
-        url = self._base.copy_with(raw_path=path.encode("ascii"), username=None, password=None)
-        headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"host"]
+        path = self._base.raw_path.rstrip(b"/") + self._hidden + request.url.raw_path
+        replaced = {name.lower() for name, _ in self._own}
         sent = httpx.Request(
             request.method,
-            url,
-            headers=[(b"Host", url.netloc), *headers],
+            self._base if self._is_exact else self._base.copy_with(raw_path=path),
+            headers=[
+                *self._own,
+                *((name, value) for name, value in request.headers.raw if name.lower() not in replaced),
+            ],
             stream=request.stream,
             extensions={**request.extensions, "timeout": httpx.Timeout(STEP_WITHIN_S).as_dict()},
         )

@@ -26,12 +26,12 @@ class BotApi:
 
     def __init__(self, base_url: str, tokens: Callable[[], Sequence[str]]) -> None:
         self._base_url = base_url
-        self._tokens = tokens
+        self.tokens = tokens
 
     @property
     def token(self) -> str:
         """The token. Raises SinkAway when there is none."""
-        tokens = self._tokens()
+        tokens = self.tokens()
         if not tokens:
             raise SinkAway("telegram has no token: set TELEGRAM_BOT_TOKEN")
         return tokens[0].strip()

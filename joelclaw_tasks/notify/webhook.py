@@ -46,7 +46,7 @@ class Webhook:
         }
 
         def post() -> httpx.Response:
-            with httpx.Client(transport=Redirected(self._url)) as client:
+            with httpx.Client(transport=Redirected(self._url, is_exact=True)) as client:
                 return client.post(_HERE, content=body, headers=headers)
 
         check(bounded(post, "the webhook"), "the webhook")

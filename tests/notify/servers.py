@@ -95,7 +95,7 @@ class LocalServer:
                 except OSError:  # whoever asked has given up
                     pass
 
-            do_GET = do_POST = do_DELETE = handle_any
+            do_GET = do_POST = do_DELETE = handle_any  # noqa: N815 - names of the base class
 
             def log_message(self, *args: Any) -> None:
                 pass

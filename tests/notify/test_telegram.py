@@ -183,7 +183,7 @@ def test_a_new_token_in_the_file_counts_without_a_restart(office, bot, tmp_path)
 
     file.write_text(BOT_TOKEN + "\n")
     for sink in notifier.sinks[1:]:
-        sink._api._tokens.look()
+        sink._api.tokens.look()
     office.wait(HOUR)
     notifier.run_due()
 
