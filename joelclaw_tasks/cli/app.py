@@ -21,6 +21,7 @@ from joelclaw_tasks.cli.emit import emit
 from joelclaw_tasks.cli.envelope import Outcome
 from joelclaw_tasks.cli.invocation import Invocation
 from joelclaw_tasks.cli.models import models
+from joelclaw_tasks.cli.notify import notify
 from joelclaw_tasks.cli.observer import observer
 from joelclaw_tasks.cli.queue import queue
 from joelclaw_tasks.cli.registry import registry
@@ -34,7 +35,7 @@ _LATE = {
     "demo": "Start a fleet, send real events through it and show what became of them.",
     "doctor": "Check environment, Redis, registry and settings.",
 }
-_ORDER = ("up", "demo", "doctor", "emit", "queue", "observer", "dead", "registry", "models", "dev")
+_ORDER = ("up", "demo", "doctor", "emit", "queue", "observer", "notify", "dead", "registry", "models", "dev")
 
 
 class _Commands(TyperGroup):
@@ -66,6 +67,7 @@ app = typer.Typer(
 app.command("emit")(command(emit))
 app.add_typer(queue, name="queue")
 app.add_typer(observer, name="observer")
+app.add_typer(notify, name="notify")
 app.add_typer(dead, name="dead")
 app.add_typer(registry, name="registry")
 app.add_typer(models, name="models")

@@ -41,11 +41,16 @@ def observer_of(
 
     `notifier` tells people what it did; by default the one that the settings describe. Raises SettingsError.
     """
+
+    def tell(*said: Any, **options: Any) -> None:
+        # Made when there is something to tell: whoever only looks needs no tokens.
+        (notifier or Notifier.of(settings, queue.store))(*said, **options)
+
     return Observer(
         queue.store,
         registry,
         Scope.of(settings, registry),
-        hands=Hands(Verbs.of(queue), notifier or Notifier.of(settings, queue.store)),
+        hands=Hands(Verbs.of(queue), tell),
         operator=_operator(queue, settings, registry, models),
         health=lambda: health_of(queue.store),
     )

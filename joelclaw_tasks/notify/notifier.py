@@ -18,7 +18,8 @@ import redis
 
 from joelclaw_tasks.core.notices import Notices, Told, Word
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.errors import CoreUnreachable
+from joelclaw_tasks.errors import CoreUnreachable, JoelclawError
+from joelclaw_tasks.notify.console import Console
 from joelclaw_tasks.notify.digest import digest_of
 from joelclaw_tasks.notify.notification import Button, Notice, Notification, note_of
 from joelclaw_tasks.notify.sink import Sink, SinkAway, SinkRefused
@@ -72,12 +73,14 @@ class Notifier:
         self._alone: dict[str, tuple[float, int]] = {}
 
     @classmethod
-    def of(cls, settings: Settings, store: Store | None = None) -> Notifier:
+    def of(
+        cls, settings: Settings, store: Store | None = None, *, console: Console | None = None
+    ) -> Notifier:
         """As the settings say, on the Redis of a store, or a connection of its own. Raises SettingsError."""
         if store is None and settings.redis_url:
             store = Store.connect(settings, timeout_s=_REDIS_WITHIN_S)
         notices = None if store is None else Notices(store)
-        return cls(notices, sinks_of(settings, notices), Pace.of(settings))
+        return cls(notices, sinks_of(settings, notices, console), Pace.of(settings))
 
     def __call__(
         self,
@@ -161,11 +164,12 @@ class Notifier:
                 int(time.time() * 1_000),
                 "This is a test: joelclaw can reach you here.",
                 "notify.test",
+                change="opened",  # so that a task list takes it as well
             )
             try:
                 sink.send(notice)
                 found.append(Tried(sink.name, True))
-            except (SinkAway, SinkRefused) as error:
+            except JoelclawError as error:
                 found.append(Tried(sink.name, False, str(error)))
         return found
 

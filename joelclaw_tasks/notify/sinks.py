@@ -44,13 +44,23 @@ def bot_of(settings: Settings) -> BotApi:
     return BotApi(settings.telegram_base_url, _needed(tokens, "telegram", "TELEGRAM_BOT_TOKEN"))
 
 
-def sinks_of(settings: Settings, notices: Notices | None = None) -> Sequence[Sink]:
+def names_of(settings: Settings) -> list[str]:
+    """What the outboxes of the sinks are called; needs no secrets. Raises SettingsError."""
+    names = []
+    for kind in kinds_of(settings):
+        names += [f"telegram:{chat}" for chat in chats_of(settings)] if kind == "telegram" else [kind]
+    return names
+
+
+def sinks_of(
+    settings: Settings, notices: Notices | None = None, console: Console | None = None
+) -> Sequence[Sink]:
     """One sink for each address. Raises SettingsError when one lacks what it needs."""
     sinks: list[Sink] = []
     most = settings.notify_most_per_hour
     for kind in kinds_of(settings):
         if kind == "console":
-            sinks.append(Console())
+            sinks.append(console or Console())
         elif kind == "telegram":
             bot, chats = bot_of(settings), chats_of(settings)
             if not chats:
