@@ -29,7 +29,7 @@ from joelclaw_tasks.fleet.watchdog import watchdog_step
 from joelclaw_tasks.handlers.world import World
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.triage import Triage
-from joelclaw_tasks.notify.notifier import Notifier
+from joelclaw_tasks.notify.notifier import Notifier, Pace
 from joelclaw_tasks.notify.sinks import sinks_of
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.routines.health import check_redis
@@ -48,7 +48,6 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     """
     settings = settings or Settings.load()
     registry = registry or Registry.load(settings.registry_dir)
-    sinks_of(settings)  # a sink that lacks its token is found out now, not when somebody must be told
     app = install(Celery("joelclaw_tasks", config_source="celeryconfig"))
     app.conf.beat_schedule = _known_to(registry, app.conf.beat_schedule)
     app.conf.task_routes = (PriorityRouter(settings, registry),)
@@ -93,6 +92,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
         if sender is not None and sender.app is app:
             start_tracing()
             _import_handlers(registry)
+            _check_sinks(settings)
             if settings.triage_mode != "off":
                 # The SDK takes longer to import than the first held job may wait.
                 fleet.models().warm_up()
@@ -173,6 +173,15 @@ def _import_handlers(registry: Registry) -> None:
     if faults:
         # Celery swallows exceptions of signal receivers, but not SystemExit.
         raise SystemExit(f"joelclaw_tasks: {RegistryError(faults)}")
+
+
+def _check_sinks(settings: Settings) -> None:
+    """A sink that lacks its token is found out now, not when somebody must be told."""
+    try:
+        sinks_of(settings)
+        Pace.of(settings)
+    except SettingsError as error:
+        raise SystemExit(f"joelclaw_tasks: {error}\n{error.fix}") from None
 
 
 def _before_consuming(registry: Registry, fleet: _Fleet) -> type[StartStopStep]:
