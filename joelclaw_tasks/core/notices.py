@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.core.notices_view import NoticesView, decoded
 
 Word = Literal["told", "held", "muted", "repeated", "nothing"]
 
@@ -40,17 +40,8 @@ class Told:
     ends_at: int | None = None
 
 
-class Notices:
+class Notices(NoticesView):
     """The state of all notifications. Every method raises CoreUnreachable."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._keys = store.keys
-        self._client: Any = store.client  # redis-py types every reply as str | bytes | None
-
-    def now_ms(self) -> int:
-        """The time in epoch milliseconds, as the store has it."""
-        return int(self._store.ask(self._store.now_ms))
 
     def decide(
         self, told: Told, sinks: Sequence[str], *, now_ms: int, quiet_until_at: int | None, cooldown_ms: int
@@ -92,7 +83,7 @@ class Notices:
         """
         args = [now_ms, sink, holder, LEASE_MS, most_per_hour, int(only_urgent), most, singly]
         found = self._store._call("notify_take", args)
-        return [(id.decode(), _decoded(note)) for id, note in zip(found[::2], found[1::2], strict=True)]
+        return [(id.decode(), decoded(note)) for id, note in zip(found[::2], found[1::2], strict=True)]
 
     def let_go(self, sink: str, holder: str, *, now_ms: int) -> None:
         """Leave the sink to others, before its outbox is empty."""
@@ -157,23 +148,12 @@ class Notices:
         """Tell of it again; False when it was not muted."""
         return bool(self._store.ask(lambda: self._client.hdel(self._keys.notify_mutes, cause)))
 
-    def mutes(self) -> dict[str, dict[str, Any]]:
-        """Cause -> until_at, actor and reason, of the mutes that last."""
-        found = self._store.ask(lambda: self._client.hgetall(self._keys.notify_mutes))
-        now_ms = self.now_ms()
-        mutes = {}
-        for cause, value in sorted(found.items()):
-            until, _, record = value.decode().partition("|")
-            if now_ms < int(until):
-                mutes[cause.decode()] = {"until_at": int(until), **json.loads(record)}
-        return mutes
-
     # -- buttons ------------------------------------------------------------------------------
 
     def with_buttons(self, id: str) -> dict[str, Any] | None:
         """The note of a notification that had buttons; None: it is not known any more."""
         found = self._store.ask(lambda: self._client.get(self._keys.notify_buttons(id)))
-        return _decoded(found) if found else None
+        return decoded(found) if found else None
 
     def press(self, button: str, actor: str) -> str | None:
         """Begin what a button does; None: it is the first. Else who pressed it and what came of it."""
@@ -210,68 +190,6 @@ class Notices:
         else:
             self._store.ask(lambda: self._client.hset(key, cause, task))
 
-    # -- for people ---------------------------------------------------------------------------
-
-    def held(self) -> list[dict[str, Any]]:
-        """What is held back: cause, count, first_at, goes_at and the newest note, the next to go first."""
-
-        def read() -> list[Any]:
-            pipe = self._client.pipeline(transaction=True)
-            pipe.zrange(self._keys.notify_held, 0, -1, withscores=True)
-            pipe.hgetall(self._keys.notify_held_notes)
-            return list(pipe.execute())
-
-        causes, notes = self._store.ask(read)
-        found = []
-        for cause, goes_at in causes:
-            count, first_at, _, note = notes[cause].split(b"|", 3)
-            found.append(
-                {
-                    "cause": cause.decode(), "count": int(count), "first_at": int(first_at),
-                    "goes_at": int(goes_at), "note": json.loads(note),
-                }
-            )  # fmt: skip
-        return found
-
-    def sink(self, sink: str) -> dict[str, Any]:
-        """How a sink is: waiting, sent (in the last hour), away_until_at, error, dropped."""
-
-        def read() -> list[Any]:
-            pipe = self._client.pipeline(transaction=True)
-            pipe.zcard(self._keys.notify_outbox(sink))
-            pipe.zcount(self._keys.notify_sent(sink), self._now_floor(), "+inf")
-            pipe.hmget(self._keys.notify_sink(sink), "away_until", "error", "dropped")
-            return list(pipe.execute())
-
-        waiting, sent, (away_until, error, dropped) = self._store.ask(read)
-        return {
-            "sink": sink, "waiting": waiting, "sent_last_hour": sent,
-            "away_until_at": int(away_until) if away_until else None,
-            "error": error.decode() if error else None, "dropped": int(dropped or 0),
-        }  # fmt: skip
-
-    def log(self, most: int = 20) -> list[dict[str, Any]]:
-        """What became of the newest notifications: at, word, cause, note; the newest first."""
-        found = self._store.ask(lambda: self._client.xrevrange(self._keys.notify_log, count=most))
-        return [
-            {
-                "at": int(entry[b"at"]), "word": entry[b"word"].decode(), "cause": entry[b"cause"].decode(),
-                "note": _decoded(entry[b"note"]),
-            }
-            for _, entry in found
-        ]  # fmt: skip
-
-    def _now_floor(self) -> int:
-        return self.now_ms() - 3_600_000
-
 
 def _encoded(note: Mapping[str, Any]) -> str:
     return json.dumps(note, separators=(",", ":"))
-
-
-def _decoded(note: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(note)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -21,7 +21,7 @@ class Emit(Protocol):
 class Notify(Protocol):
     """How a handler tells the operator something, in plain language; `cause` groups repeats.
 
-    Severity: info, warning, error, critical. `change`: a state is opened, changed or resolved (docs/notify.md).
+    Severity: info, warning, error, critical. `change`: a state is opened, changed, resolved (docs/notify.md).
     """
 
     def __call__(self, text: str, *, cause: str, severity: str = "info", change: str = "") -> None: ...

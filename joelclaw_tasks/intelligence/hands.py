@@ -98,12 +98,14 @@ class Hands:
         if action.reason.startswith(_PLANNED):
             return
         cause = f"observer.{action.family}"
-        tried = (
-            "" if action.reason.startswith("rate limit:") else " One job is tried now and then before that."
-        )
+        is_over = "when it goes again by itself"
+        if not action.reason.startswith("rate limit:"):
+            is_over = (
+                "or sooner, when one job that is tried does well; if it fails, it is held back for longer"
+            )
         self._tell(
             f"{action.family} is held back: {_because(action.reason)}. Nothing of it is lost, and what runs "
-            f"goes on; nothing more starts until {_clock(until_at)}, when it goes again by itself.{tried}",
+            f"goes on. Nothing more of it starts until {_clock(until_at)}, {is_over}.",
             cause=cause,
             severity="warning",
             change="opened",

@@ -34,6 +34,8 @@ TELLER_WITHIN_S, TASK_WITHIN_S = 3.0, 40.0
 #: More than so many that waited for a sink are told as one.
 MOST_SINGLY = 5
 _REDIS_WITHIN_S = 2.0
+#: A Redis that does not answer is not asked again for so long: each try holds up somebody.
+_REDIS_AWAY_S = 10.0
 _ANY_NUMBER = 1_000_000
 _ERROR = 2
 
@@ -71,6 +73,7 @@ class Notifier:
         self.sinks = sinks
         self._pace = pace
         self._alone: dict[str, tuple[float, int]] = {}
+        self._ask_redis_at_s = float("-inf")
 
     @classmethod
     def of(
@@ -104,7 +107,7 @@ class Notifier:
 
     def tell(self, notification: Notification) -> Word:
         """Tell it, unless it is held back; answers what became of it. Raises nothing of Redis or sinks."""
-        if self.notices is None:
+        if self.notices is None or time.monotonic() < self._ask_redis_at_s:
             return self._tell_alone(notification)
         try:
             now_ms = self.notices.now_ms()
@@ -125,6 +128,7 @@ class Notifier:
                 cooldown_ms=self._pace.cooldown_ms,
             )
         except (CoreUnreachable, redis.RedisError, OSError):
+            self._ask_redis_at_s = time.monotonic() + _REDIS_AWAY_S
             return self._tell_alone(notification)
         if word == "told":
             self.deliver(TELLER_WITHIN_S)

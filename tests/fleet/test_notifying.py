@@ -1,4 +1,4 @@
-"""The fleet tells: its health, once when it changes; what was held back, by a task of beat; in a real worker."""
+"""The fleet tells: its health, once when it changes; what was held back, by a task of beat."""
 
 from __future__ import annotations
 

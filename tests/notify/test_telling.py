@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -17,7 +19,9 @@ from joelclaw_tasks.notify.sink import SinkAway, SinkRefused
 from joelclaw_tasks.quiet import QuietHours
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.testing.server import free_port
-from tests.notify.conftest import DAY, HOUR, MINUTE, Office, Recorder
+from tests.conftest import wait_until
+from tests.notify.conftest import DAY, HOUR, MINUTE, Office, Recorder, telegram
+from tests.notify.servers import Answer
 
 NIGHT = QuietHours.parse("23:00-07:00 UTC")
 
@@ -286,6 +290,72 @@ def test_whoever_dies_while_delivering_leaves_it_to_the_next_one_after_its_lease
     notifier.run_due()
 
     assert ["one"] == sink.texts
+
+
+def test_whoever_is_killed_while_a_message_is_on_its_way_loses_nothing(redis_url, tmp_path, office, bot):
+    """At least once: the message was not answered, so it is sent again when the dead one's lease is over."""
+    bot.next_answers = [Answer(200, {"ok": True}, hold_s=30)]
+    settings = telegram(bot)
+    program = f"""
+import sys
+from joelclaw_tasks.notify.notifier import Notifier
+from joelclaw_tasks.settings import Settings
+Notifier.of(Settings(redis_url=sys.argv[1], **{settings!r}))("The disk is full.", cause="disk")
+"""
+    process = subprocess.Popen([sys.executable, "-c", program, redis_url], stdout=subprocess.DEVNULL)
+    wait_until(lambda: bot.asked, "the message is on its way", 20)
+    process.kill()
+    process.wait(10)
+    office.clock.move_to(Store.connect(office.settings).now_ms())
+    notifier = office.configured(**settings)
+    notifier.run_due()
+    assert [] == bot.texts
+
+    office.wait(LEASE_MS)
+    notifier.run_due()
+    notifier.run_due()
+
+    assert ["The disk is full."] == bot.texts
+
+
+def test_while_a_redis_does_not_answer_it_is_not_asked_each_time(office, tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        notifier = Notifier.of(Settings(redis_url=f"redis://127.0.0.1:{port}/0", home=tmp_path))
+        began = time.monotonic()
+        for number in range(20):
+            notifier(f"n{number}", cause=f"c{number}")
+
+    assert time.monotonic() - began < 6
+    assert 20 == len(capsys.readouterr().out.splitlines())
+
+
+def test_more_causes_than_can_be_kept_share_a_line(office):
+    sink = Recorder()
+    notifier = office.notifier(sink, quiet=QuietHours.parse("11:00-13:00 UTC"), digest_lines=2_000)
+    for number in range(1_010):
+        tell(notifier, f"n{number}", cause=f"c{number:04}")
+
+    assert 1_001 == len(office.notices.held())
+    office.wait(HOUR)
+    for _ in range(3):
+        notifier.run_due()
+
+    assert [500, 500, 1] == [len(notice.lines) for notice in sink.taken]
+    assert ["12:00 UTC warning: n1009 (10 times)"] == [
+        line for notice in sink.taken for line in notice.lines if "times" in line
+    ]
+
+
+def test_an_outbox_is_bounded_and_says_what_it_dropped(office):
+    sink = Recorder()
+    notifier = office.notifier(sink)
+    sink.fails = [SinkAway("away", 3_600)]
+    for number in range(1_003):
+        tell(notifier, f"n{number}", cause=f"c{number}")
+
+    seen = office.notices.sink("recorder")
+    assert (1_000, 3) == (seen["waiting"], seen["dropped"])
 
 
 def test_of_many_who_tell_the_same_at_once_one_tells_it(office):

@@ -35,7 +35,7 @@ elseif change ~= "" then
   is_known = change == "opened" and is_open and level <= (number("open_level") or -1)
   redis.call("HSET", known, "open_until", ends_at, "open_level", level)
 end
-redis.call("PEXPIRE", known, REMEMBERED_MS)
+redis.call("PEXPIRE", known, redis.call("HEXISTS", known, "open_until") == 1 and REMEMBERED_MS or 2 * DAY_MS)
 
 local mute = redis.call("HGET", notify_mutes_key, cause)
 if mute and now_ms < tonumber(string.match(mute, "^%d+")) then
@@ -63,11 +63,14 @@ if not (change ~= "" and within(change_at, DAY_MS)) then
 end
 
 if held_until then
-  local before = redis.call("HGET", notify_held_notes_key, cause)
+  -- Beyond a bound there is one place for all.
+  local place = cause
+  if not is_waiting and redis.call("ZCARD", notify_held_key) >= MOST_WAITING then place = "(more)" end
+  local before = redis.call("HGET", notify_held_notes_key, place)
   local count, first_at = string.match(before or "", "^(%d+)|(%d+)|")
-  redis.call("HSET", notify_held_notes_key, cause,
+  redis.call("HSET", notify_held_notes_key, place,
     string.format("%d|%.0f|%d|", (count or 0) + 1, first_at or now_ms, level) .. note)
-  redis.call("ZADD", notify_held_key, "GT", string.format("%.0f", held_until), cause)
+  redis.call("ZADD", notify_held_key, "GT", string.format("%.0f", held_until), place)
   return log("held")
 end
 
@@ -78,6 +81,8 @@ for i = 10, #ARGV do
   local last = redis.call("ZRANGE", outbox, -1, -1, "WITHSCORES")[2]
   redis.call("ZADD", outbox, string.format("%.3f", math.max(now_ms, last and last + 0.001 or 0)), id)
   redis.call("HSET", notes, id, note)
+  redis.call("PEXPIRE", outbox, REMEMBERED_MS) -- of a sink that nobody has any more
+  redis.call("PEXPIRE", notes, REMEMBERED_MS)
   if redis.call("ZCARD", outbox) > MOST_WAITING then
     redis.call("HDEL", notes, redis.call("ZPOPMIN", outbox)[1])
     redis.call("HINCRBY", notify_sink_key(ARGV[i]), "dropped", 1)

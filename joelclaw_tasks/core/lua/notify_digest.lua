@@ -26,5 +26,7 @@ local digest = '{"id":"' .. id .. '","at":' .. at .. ',"held":[' .. table.concat
 for i = 5, #ARGV do
   redis.call("ZADD", notify_outbox_key(ARGV[i]), at, id)
   redis.call("HSET", notify_notes_key(ARGV[i]), id, digest)
+  redis.call("PEXPIRE", notify_outbox_key(ARGV[i]), 30 * 86400000)
+  redis.call("PEXPIRE", notify_notes_key(ARGV[i]), 30 * 86400000)
 end
 return #due
