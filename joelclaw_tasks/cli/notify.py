@@ -114,9 +114,12 @@ def mute(
 @command
 def unmute(cause: Cause) -> Outcome:
     """Tell of a cause again."""
-    was_muted = _notices().unmute(cause)
-    said = f"{cause} is told again" if was_muted else f"{cause} was not muted"
-    result = {"cause": cause, "was_muted": was_muted}
+    from joelclaw_tasks.notify.notification import Notification
+
+    name = Notification.clean("", cause=cause).cause
+    was_muted = _notices().unmute(name)
+    said = f"{name} is told again" if was_muted else f"{name} was not muted"
+    result = {"cause": name, "was_muted": was_muted}
     return Outcome(result, (_LIST,), lambda console: console.print(text(said)))
 
 

@@ -88,11 +88,12 @@ class Hands:
 
     def _escalate(self, action: Escalate) -> None:
         cause = f"observer.{action.family or 'queue'}"
-        buttons = [mute_button(cause)]
-        if action.family is not None:
-            buttons.insert(0, approve_pause_button(f"pause:family/{action.family}"))
         severity = {"warn": "warning"}.get(action.severity, action.severity)
-        self._tell(action.message, cause=cause, severity=severity, buttons=buttons)
+        text, buttons = action.message, [mute_button(cause)]
+        if action.family is not None and severity != "info":
+            text = f"{text.rstrip(' .')}. Proposed: pause {action.family} for an hour, and look at it."
+            buttons.insert(0, approve_pause_button(f"pause:family/{action.family}", "1h"))
+        self._tell(text, cause=cause, severity=severity, buttons=buttons)
 
     def _tell_of_pause(self, action: Pause, gate: str, until_at: int | None) -> None:
         if action.reason.startswith(_PLANNED):

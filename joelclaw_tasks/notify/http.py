@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -38,7 +39,7 @@ class Redirected(httpx.BaseTransport):
         self._hidden = hidden.encode("ascii", "replace")
         self._is_exact = is_exact
         # Where there is no TLS, no certificates are loaded, which takes longer than all the rest.
-        self._inner = httpx.HTTPTransport(verify=base.scheme == "https")
+        self._inner = httpx.HTTPTransport(verify=base.scheme == "https", proxy=_proxy_of(base))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send it on. The timeouts are ours, whatever the caller's."""
@@ -59,6 +60,14 @@ class Redirected(httpx.BaseTransport):
     def close(self) -> None:
         """Close the connections."""
         self._inner.close()
+
+
+def _proxy_of(url: httpx.URL) -> str | None:
+    """The proxy that the environment names for an address: HTTPS_PROXY, NO_PROXY and the like."""
+    if proxy_bypass(url.host):
+        return None
+    proxies = getproxies()
+    return proxies.get(url.scheme) or proxies.get("all")
 
 
 def bounded(call: Callable[[], T], what: str, within_s: float = SEND_WITHIN_S) -> T:

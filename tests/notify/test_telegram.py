@@ -153,6 +153,15 @@ def test_nobody_there_at_all_is_no_error_for_whoever_tells(office, capsys):
     assert "telegram cannot be reached: ConnectError" == office.notices.sink("telegram:42")["error"]
 
 
+def test_a_proxy_that_the_environment_names_is_used(office, bot, monkeypatch):
+    monkeypatch.setenv("http_proxy", bot.url)
+    settings = telegram(bot) | {"telegram_base_url": "http://bots.example:8081/api"}
+
+    office.configured(**settings)("one", cause="a")
+
+    assert [f"http://bots.example:8081/api/bot{BOT_TOKEN}/sendMessage"] == [each.path for each in bot.asked]
+
+
 def test_the_token_reaches_no_log_no_error_and_nothing_in_redis(office, bot, client, caplog, capsys):
     caplog.set_level(logging.DEBUG)
     notifier = office.configured(**telegram(bot, "41,42"))

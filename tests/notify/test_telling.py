@@ -194,6 +194,21 @@ def test_even_what_is_worse_is_silent_while_its_cause_is_muted_and_others_are_no
     assert "told" == tell(notifier, "a", severity="critical")
 
 
+def test_what_was_held_back_and_muted_since_is_not_in_the_digest(office):
+    sink = Recorder()
+    notifier = office.notifier(sink)
+    for cause in ("disk", "net"):
+        tell(notifier, "one", cause=cause)
+        tell(notifier, "two", cause=cause)
+    office.notices.mute("disk", office.clock.now_ms() + HOUR, actor="joel", reason="")
+
+    office.wait(MINUTE * 20)
+    notifier.run_due()
+
+    assert [["12:00 UTC warning: two"]] == [list(notice.lines) for notice in sink.taken[2:]]
+    assert [] == office.notices.held()
+
+
 def test_a_sink_gets_only_so_many_messages_an_hour_and_a_part_is_kept_for_what_is_critical(office):
     sink = Recorder(most_per_hour=8)
     notifier = office.notifier(sink)
@@ -459,11 +474,14 @@ def test_a_secret_is_not_told(office, monkeypatch):
 def test_nothing_is_left_in_redis_but_what_is_remembered(office, client):
     sink = Recorder()
     notifier = office.notifier(sink)
+    tell(notifier, "one", change="resolved", cause="never opened")
     tell(notifier, "one")
+    first = client.pttl("{jc}:notify_cause:disk")
     tell(notifier, "two")
     office.wait(HOUR)
     notifier.run_due()
 
+    assert first > 0
     kept = {key.removeprefix("{jc}:") for key in client.keys("*")}
     assert {"notify_cause:disk", "notify_log", "notify_sent:recorder"} == kept
     assert all(client.pttl("{jc}:" + key) > 0 for key in kept - {"notify_log"})

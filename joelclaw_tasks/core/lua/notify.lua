@@ -14,7 +14,9 @@ local known = notify_cause_key(cause)
 -- A moment in the future is from before the clock was moved back.
 local function within(at, span_ms) return at and now_ms >= at and now_ms - at < span_ms end
 
-local function log(word)
+local function finish(word)
+  local is_open_now = redis.call("HEXISTS", known, "open_until") == 1
+  redis.call("PEXPIRE", known, is_open_now and REMEMBERED_MS or 2 * DAY_MS)
   redis.call("XADD", notify_log_key, "MAXLEN", "~", MOST_LOGGED, "*",
     "at", string.format("%.0f", now_ms), "word", word, "cause", cause, "note", note)
   return word
@@ -35,13 +37,12 @@ elseif change ~= "" then
   is_known = change == "opened" and is_open and level <= (number("open_level") or -1)
   redis.call("HSET", known, "open_until", ends_at, "open_level", level)
 end
-redis.call("PEXPIRE", known, redis.call("HEXISTS", known, "open_until") == 1 and REMEMBERED_MS or 2 * DAY_MS)
 
 local mute = redis.call("HGET", notify_mutes_key, cause)
 if mute and now_ms < tonumber(string.match(mute, "^%d+")) then
   -- When the mute is over, what still goes on is told anew.
   redis.call("HDEL", known, "told_at", "told_level", "times", "_at", "opened_at", "changed_at", "resolved_at")
-  return is_known and "muted" or log("muted")
+  return is_known and "muted" or finish("muted")
 elseif mute then
   redis.call("HDEL", notify_mutes_key, cause)
 end
@@ -71,7 +72,7 @@ if held_until then
   redis.call("HSET", notify_held_notes_key, place,
     string.format("%d|%.0f|%d|", (count or 0) + 1, first_at or now_ms, level) .. note)
   redis.call("ZADD", notify_held_key, "GT", string.format("%.0f", held_until), place)
-  return log("held")
+  return finish("held")
 end
 
 redis.call("HSET", known, "told_at", string.format("%.0f", now_ms), "told_level", level, "times", times + 1)
@@ -88,4 +89,4 @@ for i = 10, #ARGV do
     redis.call("HINCRBY", notify_sink_key(ARGV[i]), "dropped", 1)
   end
 end
-return log("told")
+return finish("told")
