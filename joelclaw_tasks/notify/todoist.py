@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import httpx
 
@@ -15,6 +16,7 @@ from joelclaw_tasks.notify.telegram import cut
 
 #: Todoist's own word: 4 is very urgent.
 _PRIORITIES = {"info": 1, "warning": 2, "error": 3, "critical": 4}
+_BAD = ("error", "critical")
 _MOST_CONTENT, _MOST_DESCRIPTION = 500, 10_000
 #: A delivery is up to three requests.
 _WITHIN_S = 4.0
@@ -63,22 +65,20 @@ class Todoist:
             except (TypeError, ValueError, KeyError):
                 raise SinkAway("todoist answered something that makes no sense") from None
 
-    def _change(self, api: object, notice: Notice) -> None:
+    def _change(self, api: Any, notice: Notice) -> None:
         known = self._task_of(notice.cause)
         task = known if known is not None and _is_open(api, known) else None
         if known is not None and task is None:
             self._keep(notice.cause, None)  # somebody has done it, or deleted it
         text = "\n".join((notice.text, *(f"- {line}" for line in notice.lines)))
         if task is not None:
-            api.add_comment(cut(text, _MOST_DESCRIPTION), task_id=task)  # type: ignore[attr-defined]
+            api.add_comment(cut(text, _MOST_DESCRIPTION), task_id=task)
             if notice.change == "resolved":
-                api.complete_task(task)  # type: ignore[attr-defined]
+                api.complete_task(task)
                 self._keep(notice.cause, None)
-        elif (
-            notice.change in ("opened", "changed") or notice.severity in ("error", "critical") or notice.lines
-        ):
+        elif notice.change in ("opened", "changed") or notice.severity in _BAD or notice.lines:
             first = text.partition("\n")[0]
-            made = api.add_task(  # type: ignore[attr-defined]
+            made = api.add_task(
                 cut(first, _MOST_CONTENT),
                 description=cut(f"{text}\n\ncause: {notice.cause}", _MOST_DESCRIPTION),
                 labels=["joelclaw"],
@@ -94,9 +94,9 @@ class Todoist:
             self._notices.keep_task(cause, task)
 
 
-def _is_open(api: object, task: str) -> bool:
+def _is_open(api: Any, task: str) -> bool:
     try:
-        return not api.get_task(task).is_completed  # type: ignore[attr-defined]
+        return not api.get_task(task).is_completed
     except httpx.HTTPStatusError as error:
         if error.response.status_code in (400, 404, 410):
             return False

@@ -168,6 +168,9 @@ def test_protected_families_are_never_paused_but_told_of_once_a_day(world):
     assert [("escalate", "pay")] == applied(first)
     assert [] == applied(second)
     assert [("observer.pay", "error")] == [(cause, severity) for _, cause, severity in world.told]
+    assert world.told[0][0].endswith(
+        "(protected: not paused). Proposed: pause pay for an hour, and look at it."
+    )
     assert {} == world.pauses()
 
 
