@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from joelclaw_tasks.ingress.bodies import parse_json, read_body
 from joelclaw_tasks.ingress.door import Door
-from joelclaw_tasks.ingress.presses import Presses
 from joelclaw_tasks.ingress.replies import JsonReply, Refusal
 from joelclaw_tasks.ingress.signatures import is_one_of
 from joelclaw_tasks.ingress.throttle import client_address
 from joelclaw_tasks.ingress.webhooks import refuse_throttled
+
+if TYPE_CHECKING:
+    from joelclaw_tasks.ingress.presses import Presses
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ def _check_token(door: Door, request: Request, address: str) -> None:
 
 def _presses(request: Request) -> Presses:
     """Made when somebody first presses a button. Raises SettingsError when the bot has no token."""
+    from joelclaw_tasks.ingress.presses import Presses  # an HTTP client that most ingresses never need
+
     state: Any = request.app.state
     if not hasattr(state, "presses"):
         state.presses = Presses.of(state.door.settings)
