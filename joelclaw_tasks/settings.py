@@ -39,6 +39,15 @@ _ENV_NAMES = {
     "observer_night_families": "QUEUE_OBSERVER_NIGHT_FAMILIES",
     "observer_quiet_hours": "QUEUE_OBSERVER_QUIET_HOURS",
     "diagnosis_mode": "QUEUE_DIAGNOSIS_MODE",
+    "telegram_bot_token": "TELEGRAM_BOT_TOKEN",
+    "telegram_bot_token_file": "TELEGRAM_BOT_TOKEN_FILE",
+    "telegram_chat_ids": "TELEGRAM_CHAT_IDS",
+    "telegram_webhook_secret": "TELEGRAM_WEBHOOK_SECRET",
+    "telegram_webhook_secret_file": "TELEGRAM_WEBHOOK_SECRET_FILE",
+    "telegram_base_url": "TELEGRAM_BASE_URL",
+    "todoist_api_token": "TODOIST_API_TOKEN",
+    "todoist_api_token_file": "TODOIST_API_TOKEN_FILE",
+    "todoist_base_url": "TODOIST_BASE_URL",
 }
 #: Settings that are one word of a list.
 _WORDS = {
@@ -112,6 +121,25 @@ class Settings:
     observer_night_families: str = ""  # which rest in the quiet hours
     observer_quiet_hours: str = "23:00-07:00 America/Los_Angeles"
     diagnosis_mode: str = "off"  # on: failures that last are diagnosed without asking (docs/diagnosis.md)
+    # Who is told, and how much (docs/notify.md). Of a file of secrets the first line is used, but every line
+    # of telegram_webhook_secret_file is accepted.
+    notify: str = "console"  # any of console, telegram, todoist, webhook, with commas between
+    notify_quiet_hours: str = ""  # as above; none: all hours are loud
+    notify_cooldown_s: int = 900  # how long a cause is quiet after it was told
+    notify_most_per_hour: int = 20  # messages to each sink but the console; 0: any number
+    notify_digest_lines: int = 20
+    notify_webhook_url: str | None = field(default=None, repr=False)  # it may hold a password
+    notify_webhook_secret: str | None = field(default=None, repr=False)
+    notify_webhook_secret_file: Path | None = None
+    telegram_bot_token: str | None = field(default=None, repr=False)
+    telegram_bot_token_file: Path | None = None
+    telegram_chat_ids: str = ""  # with commas between: who is told, and who may press buttons
+    telegram_webhook_secret: str | None = field(default=None, repr=False)
+    telegram_webhook_secret_file: Path | None = None
+    telegram_base_url: str = field(default="https://api.telegram.org", repr=False)
+    todoist_api_token: str | None = field(default=None, repr=False)
+    todoist_api_token_file: Path | None = None
+    todoist_base_url: str = field(default="https://api.todoist.com", repr=False)
 
     @property
     def slack_ms(self) -> tuple[int, int, int, int]:
@@ -140,7 +168,7 @@ class Settings:
         Raises SettingsError.
         """
         env = os.environ if env is None else env
-        known = {_ENV_NAMES.get(f.name, f"JOELCLAW_{f.name.upper()}"): f for f in fields(cls)}
+        known = {_variable(f.name): f for f in fields(cls)}
         values: dict[str, Any] = {}
         for name, text in env.items():
             if name in known:
@@ -155,6 +183,11 @@ class Settings:
         values.update(_running_fleet(home / "fleet.json"))
         values.update({name: value for name, value in overrides.items() if value is not None})
         return _checked(cls(**values))
+
+
+def _variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return _ENV_NAMES.get(name, f"JOELCLAW_{name.upper()}")
 
 
 def is_loopback(host: str) -> bool:
@@ -201,6 +234,13 @@ def _running_fleet(path: Path) -> dict[str, Any]:
     return {"redis_url": redis_url}
 
 
+def _check_web_addresses(settings: Settings) -> None:
+    for name in ("anthropic_base_url", "notify_webhook_url", "telegram_base_url", "todoist_base_url"):
+        url = getattr(settings, name)
+        if url is not None and not _is_web_address(url):
+            raise SettingsError(f"{_variable(name)} must be http(s)://host[:port][/path]")
+
+
 def _checked(settings: Settings) -> Settings:
     for setting in fields(settings):
         value = getattr(settings, setting.name)
@@ -212,8 +252,7 @@ def _checked(settings: Settings) -> Settings:
         except ValueError:
             # The URL itself may hold a password.
             raise SettingsError(f"REDIS_URL must be {FORMS}") from None
-    if settings.anthropic_base_url is not None and not _is_web_address(settings.anthropic_base_url):
-        raise SettingsError("ANTHROPIC_BASE_URL must be http(s)://host[:port][/path]")
+    _check_web_addresses(settings)
     if not 0 <= settings.default_priority <= 3:
         raise SettingsError(f"default_priority must be 0 to 3, not {settings.default_priority}")
     if list(settings.slack_ms) != sorted(settings.slack_ms):

@@ -23,6 +23,7 @@ from joelclaw_tasks.cli.emit import emit
 from joelclaw_tasks.cli.envelope import Outcome
 from joelclaw_tasks.cli.invocation import Invocation
 from joelclaw_tasks.cli.models import models
+from joelclaw_tasks.cli.notify import notify
 from joelclaw_tasks.cli.observer import observer
 from joelclaw_tasks.cli.queue import queue
 from joelclaw_tasks.cli.registry import registry
@@ -37,8 +38,8 @@ _LATE = {
     "doctor": "Check environment, Redis, registry and settings.",
 }
 _ORDER = (
-    "up", "demo", "doctor", "emit", "queue", "observer", "diagnose", "diagnosis", "dead", "registry",
-    "models", "dev",
+    "up", "demo", "doctor", "emit", "queue", "observer", "diagnose", "diagnosis", "notify", "dead",
+    "registry", "models", "dev",
 )  # fmt: skip
 
 
@@ -73,6 +74,7 @@ app.command("diagnose")(command(diagnose))
 app.add_typer(queue, name="queue")
 app.add_typer(observer, name="observer")
 app.add_typer(diagnosis, name="diagnosis")
+app.add_typer(notify, name="notify")
 app.add_typer(dead, name="dead")
 app.add_typer(registry, name="registry")
 app.add_typer(models, name="models")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from joelclaw_tasks.core.audit import Audit
-from joelclaw_tasks.intelligence.quiet import QuietHours
+from joelclaw_tasks.quiet import QuietHours
 from joelclaw_tasks.testing.clock import Clock
 from tests.observer.conftest import World, applied
 
@@ -37,6 +37,14 @@ def test_a_downstream_that_fails_is_paused_within_two_passes_and_tried_until_it_
         world.work()
     assert 0 == world.snapshot().totals.depth
     assert {} == world.pauses()
+    assert [
+        ("observer.note", "warning", "held back"), ("observer.note", "warning", "held back"),
+        ("observer.note", "info", "goes again"),
+    ] == [
+        (cause, how, next(each for each in ("held back", "goes again") if each in text))
+        for text, cause, how in world.told
+    ]  # fmt: skip
+    assert ["told", "told"] == [entry["word"] for entry in world.notifier.notices.log()]
     back = [applied(one) for one in passes[4:] if applied(one)]
     assert [[("resume", "note")], [("resume", "note")]] == back  # one to try, then all
     assert [] == Audit(world.store).run().to_wire()["violations"]
@@ -133,6 +141,7 @@ def test_families_of_the_night_rest_until_the_quiet_hours_are_over(settings, cli
 
     (pause,) = world.store.controls()
     assert datetime(2026, 3, 2, 7, tzinfo=UTC).timestamp() * 1000 == pause["until"]
+    assert [] == world.told  # what is planned is no news
     assert {"note"} == {id.partition("-")[0] for id in world.work()}
     assert [] == applied(world.pass_after(observer, 3_600))
     world.wait(7 * 3_600)
@@ -159,6 +168,9 @@ def test_protected_families_are_never_paused_but_told_of_once_a_day(world):
     assert [("escalate", "pay")] == applied(first)
     assert [] == applied(second)
     assert [("observer.pay", "error")] == [(cause, severity) for _, cause, severity in world.told]
+    assert world.told[0][0].endswith(
+        "(protected: not paused). Proposed: pause pay for an hour, and look at it."
+    )
     assert {} == world.pauses()
 
 
@@ -177,4 +189,5 @@ def test_over_a_healthy_week_the_observer_does_nothing_at_all(world):
 
     assert before == len(world.store.acts())
     assert [] == world.told
+    assert [] == world.notifier.notices.log()
     assert 0 == world.store.client.xlen(world.store.keys.passes)
