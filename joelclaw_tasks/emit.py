@@ -34,7 +34,7 @@ from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.spool import Spool
 from joelclaw_tasks.triage_modes import TriageModes
-from joelclaw_tasks.triage_ring import ring_for
+from joelclaw_tasks.triage_ring import Ring
 
 Decision = Literal[
     "admitted",
@@ -157,6 +157,7 @@ class Emitter:
         self._spool = None if spool is None else Spool(spool)
         self._spool_until = 0.0
         self._triage = TriageModes.of_settings(settings, registry)
+        self._ring = Ring(settings)
 
     @classmethod
     def connect(cls, settings: Settings, *, spool: Path | None = None) -> Emitter:
@@ -224,12 +225,16 @@ class Emitter:
             [job for event in planned[start : start + _EVENTS_PER_CALL] for job in event.jobs]
             for start in range(0, len(planned), _EVENTS_PER_CALL)
         ]
-        if self._triage.base != "off":
-            calls[-1] += ring_for(calls, self._settings, self._now_ms())
+        now_ms = self._now_ms()
+        ring = self._ring.jobs_for(calls, now_ms) if self._triage.base != "off" else []
+        calls[-1] += ring
         words: list[Word | Decided] = []
         for start in range(0, len(calls), _CALLS_PER_ROUND_TRIP):
             for reply in self.store.admit_many(calls[start : start + _CALLS_PER_ROUND_TRIP]):
                 words.extend(reply)
+        if ring:
+            words.pop()  # of the ring
+            self._ring.rung(now_ms)
         decided = iter(words)
         return [
             Receipt(event.id, event.name, tuple([_receipt(job, next(decided)) for job in event.jobs]))
@@ -434,6 +439,9 @@ def _add_rules(
     With `hold_ms` it wants a score; what is urgent is not held for it, and what is gathered has none.
     """
     for position, job in enumerate(jobs):
+        if hold_ms is not None and not (job.rules or cancelled or expires_at):
+            job.rules = _for_score(hold_ms if job.priority else 0)
+            continue
         rules = Rules.decode(job.rules) if job.rules else Rules()
         if cancelled and position == 0:
             rules = replace(rules, cancels=tuple(topic_of(*one) for one in cancelled))
@@ -442,6 +450,11 @@ def _add_rules(
         if hold_ms is not None and not (rules.batch or rules.debounce):
             rules = replace(rules, triage=Triage(hold_ms if job.priority else 0))
         job.rules = rules.encode()
+
+
+@cache
+def _for_score(hold_ms: int) -> str:
+    return Rules(triage=Triage(hold_ms)).encode()
 
 
 def _expires_at(new: NewEvent, now_ms: int) -> int:

@@ -47,6 +47,13 @@ _ENV_NAMES = {
     "todoist_api_token": "TODOIST_API_TOKEN",
     "todoist_api_token_file": "TODOIST_API_TOKEN_FILE",
     "todoist_base_url": "TODOIST_BASE_URL",
+    "diagnosis_mode": "QUEUE_DIAGNOSIS_MODE",
+}
+#: Settings that are one word of a list.
+_WORDS = {
+    "observer_mode": ("off", "dry-run", "enforce"),
+    "observer_operator": ("static", "sonnet"),
+    "diagnosis_mode": ("off", "on"),
 }
 _DEFAULT_HOME = Path(".joelclaw")
 _ROOT = Path(__file__).resolve().parent.parent
@@ -132,6 +139,7 @@ class Settings:
     todoist_api_token: str | None = field(default=None, repr=False)
     todoist_api_token_file: Path | None = None
     todoist_base_url: str = field(default="https://api.todoist.com", repr=False)
+    diagnosis_mode: str = "off"  # on: failures that last are diagnosed without asking (docs/diagnosis.md)
 
     @property
     def slack_ms(self) -> tuple[int, int, int, int]:
@@ -253,14 +261,11 @@ def _checked(settings: Settings) -> Settings:
         raise SettingsError(f"lease_ms must be at least 1000, not {settings.lease_ms}")
     if settings.triage_hold_ms > 60_000:
         raise SettingsError(f"triage_hold_ms must be at most 60000, not {settings.triage_hold_ms}")
-    if settings.observer_mode not in ("off", "dry-run", "enforce"):
-        raise SettingsError(
-            f"QUEUE_OBSERVER_MODE must be off, dry-run or enforce, not {settings.observer_mode!r:.40}"
-        )
-    if settings.observer_operator not in ("static", "sonnet"):
-        raise SettingsError(
-            f"QUEUE_OBSERVER_OPERATOR must be static or sonnet, not {settings.observer_operator!r:.40}"
-        )
+    for name, words in _WORDS.items():
+        value = getattr(settings, name)
+        if value not in words:
+            known = f"{', '.join(words[:-1])} or {words[-1]}"
+            raise SettingsError(f"{_ENV_NAMES[name]} must be {known}, not {value!r:.40}")
     if settings.max_kills < 1:
         raise SettingsError(f"max_kills must be at least 1, not {settings.max_kills}")
     return settings

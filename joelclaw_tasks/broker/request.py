@@ -57,7 +57,7 @@ class Request(CeleryRequest):
             # The process was ended for the task that it ran before: this one runs again.
             task_ready(self)
             self.message.killed = True
-            self.message.on_discarded = partial(self._on_discarded, error)
+            self.message.on_discarded = partial(self.on_discarded, error)
             self.reject(requeue=True)
             return None
         if isinstance(error, Reject) and isinstance(error.reason, OperationalError | CoreUnreachable):
@@ -65,7 +65,7 @@ class Request(CeleryRequest):
             error.requeue = True
         if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             self.message.killed = True
-            self.message.on_discarded = partial(self._on_discarded, error)
+            self.message.on_discarded = partial(self.on_discarded, error)
         elif not isinstance(error, Ignore | Retry | Terminated) and not getattr(error, "requeue", False):
             self.message.failure = failure_of(
                 error,
@@ -108,8 +108,9 @@ class Request(CeleryRequest):
     def _was_meant(self) -> bool:
         return self._already_revoked or self._already_cancelled or was_asked(str(self.message.delivery_tag))
 
-    def _on_discarded(self, error: BaseException) -> None:
+    def on_discarded(self, error: BaseException | None = None) -> None:
         """Celery believes that it runs again and has stored no result: its caller would wait for ever."""
+        error = error or WorkerLostError("its process died once too often")
         self.task.backend.mark_as_failure(
             self.id, error, request=self._context, store_result=self.store_errors
         )

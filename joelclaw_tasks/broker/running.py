@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from joelclaw_tasks.core.states import Word
+
 _guard = threading.Lock()
 
 
@@ -57,6 +59,10 @@ def _keep(result: Any, tag: str, message: Any) -> None:
             return
         forget()
         message.given_back = True
-        message.channel.holder.release([tag], reason="worker process lost")
+        # It may have started: nobody has heard, because the connection was away.
+        words = message.channel.holder.release([tag], reason="worker process lost", killed=True)
+        request = message.request()
+        if Word.DISCARDED in words and request is not None:
+            request.on_discarded()
 
     result.discard = discard

@@ -58,6 +58,8 @@ def _view(result: Mapping[str, Any]) -> Callable[[Console], None]:
         _times(console, result)
         if result["event_families"]:
             _families(console, result)
+        if result["triage"]["attempts"] or result["triage"]["deadline_passed"]:
+            _triage(console, result["triage"])
         if result["recent_failures"]:
             _failures(console, result)
 
@@ -107,6 +109,29 @@ def _families(console: Console, result: Mapping[str, Any]) -> None:
     console.print(listing)
     if result["more_families"]:
         console.print(text(f"and {result['more_families']:,} more families (--limit)", "dim"))
+
+
+def _triage(console: Console, triage: Mapping[str, Any]) -> None:
+    console.print(text("triage", "bold"))
+    latency = triage["latency_ms"]
+    parts = [
+        f"{triage['completed']:,} of {triage['attempts']:,} scored",
+        f"{triage['applied_changes']:,} moved a priority",
+        f"{triage['suggested_not_applied']:,} only suggested it",
+    ]
+    if triage["cached"]:
+        parts.append(f"{triage['cached']:,} from memory")
+    if triage["deadline_passed"]:
+        parts.append(f"{triage['deadline_passed']:,} without a score in time")
+    if latency["count"]:
+        parts.append(f"p50 {duration(latency['p50'])}, p95 {duration(latency['p95'])}")
+    parts.append(f"${triage['cost_usd']:.4f}")
+    console.print(text("    " + " · ".join(parts)))
+    for reason, count in triage["fallback_by_reason"].items():
+        console.print(text(f"    {count:,} without a score: {reason}", "yellow"))
+    for each in triage["recent_mismatches"]:
+        label = f"    {each['family']} is not what it says:"
+        console.print(line(text(label, "yellow"), text(each["id"]), text(each["reasoning"], "dim")))
 
 
 def _failures(console: Console, result: Mapping[str, Any]) -> None:

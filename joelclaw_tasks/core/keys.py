@@ -62,6 +62,10 @@ KEYS: dict[str, str] = {
     "notify_buttons": "notify_buttons:%s",  # string of a notification with buttons: the notification as JSON
     "notify_button": "notify_button:%s",  # string of a button that was pressed: by whom, and what came of it
     "notify_tasks": "notify_tasks",  # hash: cause -> id of its open task in Todoist
+    "diagnosis": "diagnosis:%s",  # hash of one: record, verdict (both JSON); goes by itself after 90 days
+    "diagnosed": "diagnosed:%s",  # string of a failure: "<id of its diagnosis> <until>": not again before
+    "diagnoses": "diagnoses",  # hash: last -> how many diagnoses there were
+    "suspects": "suspects",  # zset: what somebody wants diagnosed -> since when
     "format": "format",  # string: see core/format.py
     "transitions": "transitions",  # stream: one entry per verb
 }

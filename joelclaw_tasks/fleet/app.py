@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -21,6 +22,7 @@ from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter, Receipt
 from joelclaw_tasks.errors import RegistryError, SettingsError
+from joelclaw_tasks.fleet.diagnosing import add_diagnosis_task
 from joelclaw_tasks.fleet.flower_guard import guard_flower
 from joelclaw_tasks.fleet.observing import add_observer_task
 from joelclaw_tasks.fleet.steering_tasks import add_steering_tasks
@@ -37,6 +39,7 @@ from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
 from joelclaw_tasks.telemetry.setup import start_tracing
 from joelclaw_tasks.triage_ring import TASK as TRIAGE_TASK
+from joelclaw_tasks.triage_ring import wait_s as triage_wait_s
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +63,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     add_observer_task(
         app, lambda: Queue(fleet.store, settings), settings, registry, fleet.models, fleet.notifier
     )
+    add_diagnosis_task(app, lambda: fleet.store, settings, registry, fleet.models, fleet.notifier)
 
     @app.task(name="joelclaw.emit", bind=True, shared=False)
     def emit_task(task: Task, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,8 +87,9 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
         return fleet.notifier().run_due()
 
     @app.task(name=TRIAGE_TASK, shared=False, ignore_result=True)
-    def triage() -> dict[str, int]:
+    def triage(_window: int = 0) -> dict[str, int]:
         """Score what wants a score; admission rings for it (see triage_ring.py)."""
+        time.sleep(triage_wait_s(settings.triage_hold_ms))
         return fleet.triage().run(fleet.store)
 
     @worker_init.connect(weak=False)

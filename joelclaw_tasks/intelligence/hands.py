@@ -51,14 +51,17 @@ class Verbs:
 Tell = Callable[..., object]
 #: How the reason of a pause begins that is planned: nobody needs to know.
 _PLANNED = ("night:", "batch:")
+#: Hears of the family that was escalated, so that it may be diagnosed.
+Escalated = Callable[[str], object]
 
 
 class Hands:
     """Acts as the observer. Raises what the verbs raise: HeldByPerson, NotPaused, UnknownTarget and more."""
 
-    def __init__(self, verbs: Verbs, tell: Tell) -> None:
+    def __init__(self, verbs: Verbs, tell: Tell, escalated: Escalated | None = None) -> None:
         self._verbs = verbs
         self._tell = tell
+        self._escalated = escalated
 
     def carry_out(self, action: Action) -> tuple[str | None, str]:
         """Do it; answers the id of the act (None: nothing changed) and a word on what was done."""
@@ -66,6 +69,8 @@ class Hands:
             return None, ""
         if isinstance(action, Escalate):
             self._escalate(action)
+            if self._escalated is not None and action.family is not None:
+                self._escalated(action.family)
             return None, "told"
         said: dict[str, Any] = {"actor": ACTOR, "reason": action.reason}
         gate = f"pause:family/{action.family}"

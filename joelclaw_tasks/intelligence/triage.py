@@ -169,7 +169,8 @@ class Triage:
             return Score(job["id"], note)
         note.pop("fallback", None)
         slack_ms, priority = slack_of(scored.score, job["priority"], self._slack_ms)
-        note |= {"score": scored.score, "suggested": f"P{priority}", "reasoning": scored.reasoning}
+        note |= {"score": scored.score, "was": f"P{job['priority']}", "suggested": f"P{priority}"}
+        note["reasoning"] = scored.reasoning
         note["route_check"] = scored.route_check.value
         if scored.duplicate_of:
             note["duplicate_of"] = scored.duplicate_of

@@ -11,6 +11,7 @@ from typing import Any
 
 from joelclaw_tasks.core.history import Entry
 from joelclaw_tasks.core.states import State, Verb
+from joelclaw_tasks.telemetry.triage_stats import TriageTally
 
 #: A job should start within this of becoming startable, in 95 of 100 cases.
 TARGET_WAIT_P95_MS = 5_000
@@ -49,7 +50,7 @@ class _Family:
 
 
 def stats(entries: Iterable[Entry], *, slack_ms: Sequence[int], limit: int) -> dict[str, Any]:
-    """Dispatches, waits, runs, promotions, families and failures of the entries, the oldest first.
+    """Dispatches, waits, runs, promotions, families, failures and scores of the entries, the oldest first.
 
     `slack_ms` is the slack of P0 to P3, `limit` the most families and failures that are listed. A
     promotion is a start after so long a wait that the job went before new ones of the next better
@@ -75,11 +76,13 @@ class _Tally:
         self._priorities: dict[str, int] = {}
         self._promotions = 0
         self._failures: deque[dict[str, Any]] = deque(maxlen=limit)
+        self._triage = TriageTally(spread, limit)
 
     def add(self, entry: Entry) -> None:
         self._found += 1
         if not entry.job:
             return
+        self._triage.add(entry)
         if not entry.to_state:
             if entry.verb == Verb.ADMIT:
                 self._turned_away[entry.text("reason") or "duplicate"] += 1
@@ -143,7 +146,7 @@ class _Tally:
             "event_families": [_family(name, family) for name, family in families[: self._limit]],
             "more_families": max(0, len(families) - self._limit),
             "recent_failures": list(reversed(self._failures)),
-            "triage": None,  # no model scores yet
+            "triage": self._triage.result(),
         }
 
 

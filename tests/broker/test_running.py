@@ -8,6 +8,7 @@ from weakref import ref
 from billiard.pool import ApplyResult
 
 from joelclaw_tasks.broker.running import give_back, may_start
+from joelclaw_tasks.core.states import Word
 
 
 def test_what_started_is_kept_and_what_was_given_back_does_not_start():
@@ -36,7 +37,14 @@ def test_the_pool_does_not_forget_a_task_that_a_living_process_has():
     result = ApplyResult(pool, None)
     request = type("Request", (), {})()
     request._apply_result = ref(result)
-    holder = SimpleNamespace(release=lambda tags, reason: released.append((tags, reason)))
+    words, told = [Word.RELEASED], []
+
+    def release(tags, *, reason, killed):
+        released.append((tags, reason, killed))
+        return words
+
+    request.on_discarded = lambda: told.append("its caller")
+    holder = SimpleNamespace(release=release)
     message = SimpleNamespace(request=ref(request), channel=SimpleNamespace(holder=holder))
     process = SimpleNamespace(_is_alive=lambda: True)
     result._write_to = process
@@ -47,8 +55,22 @@ def test_the_pool_does_not_forget_a_task_that_a_living_process_has():
     process._is_alive = lambda: False
     result.discard()
     assert [] == list(pool.values())
-    assert [(["tag"], "worker process lost")] == released
+    assert [(["tag"], "worker process lost", True)] == released
     assert not may_start(message)
+    assert [] == told
+
+
+def test_a_task_whose_process_died_once_too_often_keeps_no_caller_waiting():
+    told = []
+    result = ApplyResult({}, None)
+    request = type("Request", (), {"on_discarded": lambda self: told.append("its caller")})()
+    request._apply_result = ref(result)
+    holder = SimpleNamespace(release=lambda tags, *, reason, killed: [Word.DISCARDED])
+    message = SimpleNamespace(request=ref(request), channel=SimpleNamespace(holder=holder))
+    result._write_to = SimpleNamespace(_is_alive=lambda: False)
+    assert [] == give_back([("tag", message)])
+    result.discard()
+    assert ["its caller"] == told
 
 
 def test_a_request_that_is_gone_or_was_never_made_has_no_process():

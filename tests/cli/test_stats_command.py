@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from joelclaw_tasks.cli.envelope import CommandFailed, ExitCode
 from joelclaw_tasks.cli.span import span_of
+from joelclaw_tasks.core.rules import Rules, Triage
+from joelclaw_tasks.core.score import Score
 from joelclaw_tasks.core.store import Store
 from tests.cli.conftest import JoelclawProcess
 from tests.cli.test_queue_commands import plain_job
@@ -34,7 +37,26 @@ def test_the_figures_come_from_what_really_happened(joelclaw: JoelclawProcess, s
     assert failure["error"] == "Traceback\nValueError: no"
     assert result["window"]["found"] == 7
     assert result["window"]["truncated"] is False
-    assert result["triage"] is None
+    assert result["triage"]["attempts"] == 0
+
+
+def test_what_triage_did_is_readable_and_absent_where_there_is_none(
+    joelclaw: JoelclawProcess, store: Store
+) -> None:
+    rules = Rules(triage=Triage(hold_ms=60_000)).encode()
+    store.admit([replace(plain_job(name), rules=rules) for name in ("good", "bad")])
+    assert "triage" not in joelclaw.on_terminal("queue", "stats").screen
+    note = {"score": 90, "was": "P2", "suggested": "P1", "route_check": "mismatch", "reasoning": "Not it."}
+    note |= {"latency_ms": 321, "cost_usd": 0.0021}
+    store.score([Score("good", note, 60_000, 1), Score("bad", {"fallback": "timeout"})], actor="triage")
+
+    seen = joelclaw.on_terminal("queue", "stats")
+
+    assert "1 of 2 scored" in seen.screen
+    assert "1 moved a priority" in seen.screen
+    assert "$0.0021" in seen.screen
+    assert "1 without a score: timeout" in seen.screen
+    assert "is not what it says: good Not it." in " ".join(seen.screen.split())
 
 
 def test_since_leaves_out_what_came_before(joelclaw: JoelclawProcess, store: Store) -> None:

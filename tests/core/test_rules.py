@@ -224,6 +224,14 @@ def test_a_batch_opens_at_its_size(core):
     assert ["batch:d"] == list(core.text.hkeys(core.key.elements("batch:d")) and ["batch:d"])
 
 
+def test_a_call_that_was_merged_is_known_though_it_wants_only_a_score_now(core):
+    for id in ("a", "b"):
+        admit(core, id, BATCH)
+    assert Decision(Word.DUPLICATE, "batch:a") == admit(core, "b", Rules(triage=Triage(2_000)))
+    assert core.state("b") is None
+    assert {"a", "b"} == set(core.text.hkeys(core.key.elements("batch:a")))
+
+
 def test_a_batch_opens_when_its_first_element_has_waited_long_enough(core):
     admit(core, "a", BATCH)
     core.clock.advance(4_999)

@@ -24,6 +24,10 @@ from tests.conftest import wait_until
 ROOT = Path(__file__).parents[2]
 KEY = "sk-" + "ant-test-0123456789abcdefghijklmnopqrstuvwxyz"
 HOLD_MS = 2_000
+FAULTS = [
+    Fault.SLOW, Fault.DRIP, Fault.HANG_UP, Fault.RATE_LIMITED, Fault.SERVER_ERROR, Fault.WRONG_KEY,
+    Fault.HTML, Fault.REFUSAL,
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -110,7 +114,7 @@ def test_a_held_event_is_scored_by_the_worker_that_runs_it(
 
 
 @pytest.mark.timing
-@pytest.mark.parametrize("fault", [Fault.SLOW, Fault.DRIP, Fault.SERVER_ERROR, Fault.HTML, Fault.REFUSAL])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_no_held_job_starts_later_than_its_deadline_and_a_little(
     worker: subprocess.Popen[bytes], emitter: Emitter, store: Store, api: MessagesApi, fault: Fault
 ):

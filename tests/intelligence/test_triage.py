@@ -12,18 +12,20 @@ import redis
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter, NewEvent
-from joelclaw_tasks.errors import SettingsError
+from joelclaw_tasks.errors import CoreUnreachable, SettingsError, UnknownJob
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.local.act import Act, Fault
 from joelclaw_tasks.intelligence.local.server import MessagesApi
 from joelclaw_tasks.intelligence.triage import REMEMBERED_S, Triage, slack_of
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
+from joelclaw_tasks.telemetry.stats import stats
 from joelclaw_tasks.triage_modes import TriageModes
-from joelclaw_tasks.triage_ring import TASK
+from joelclaw_tasks.triage_ring import TASK, wait_s
 
 NOTED = "discovery/noted"
 SLACK_MS = (0, 60_000, 300_000, 900_000)
+NOW_MS = 1_800_000_000_000
 
 
 class Desk:
@@ -33,11 +35,20 @@ class Desk:
         changes = {"triage_mode": "enforce", "triage_hold_ms": 60_000, **changes}
         self.settings = Settings(redis_url=url, **changes)
         self.store = Store(redis.Redis.from_url(url), Keys("{jc}:"))
-        self.emitter = Emitter(self.settings, Registry.load(self.settings.registry_dir), self.store)
         self.now_s = 0.0
+        self.emitter = self.another_emitter()
         self.triage = Triage(
             client, self.settings.slack_ms, self.settings.triage_hold_ms, clock=lambda: self.now_s
         )
+
+    def another_emitter(self) -> Emitter:
+        registry = Registry.load(self.settings.registry_dir)
+        return Emitter(self.settings, registry, self.store, now_ms=lambda: NOW_MS + int(self.now_s * 1000))
+
+    def rings(self) -> list[str]:
+        """What became of all calls of the job that scores, the oldest first."""
+        found = [entry for entry in self.store.history.read(job=TASK) if entry.verb == "admit"]
+        return [entry.text("to") or entry.text("reason") for entry in found]
 
     def emit(self, *urls: str, **fields: Any) -> list[str]:
         """One event for each URL; answers the ids of their jobs."""
@@ -164,10 +175,90 @@ def test_twenty_events_are_scored_in_one_call_and_go_on_with_their_scores(desk: 
     assert "fallback" not in note
 
 
+def test_the_figures_of_triage_come_from_what_really_happened(
+    desk_with: Callable[..., Desk], api: MessagesApi
+):
+    api.script(scores(e1=100, e2=50, e3={"score": 0, "route_check": "mismatch"}))
+    api.script(Act(fault=Fault.SERVER_ERROR))
+    desk = desk_with()
+    desk.emit("a", "b", "c")
+    desk.run()
+    desk.emit("d")
+    desk.run()
+    shadow = desk_with(triage_mode="shadow")
+    shadow.emit("a", "b", "c", "e")
+    api.script(scores(e1=100))
+    shadow.triage = desk.triage
+    shadow.run()
+
+    triage = stats(desk.store.history.read(), slack_ms=SLACK_MS, limit=20)["triage"]
+
+    assert (8, 7, 1, 3) == tuple(triage[name] for name in ("attempts", "completed", "fallbacks", "cached"))
+    names = ("applied", "applied_changes", "suggested_not_applied", "route_mismatches")
+    assert (3, 2, 3, 2) == tuple(triage[name] for name in names)
+    assert {"server_error": 1} == triage["fallback_by_reason"]
+    assert 5 == triage["latency_ms"]["count"]
+
+
 def test_jobs_of_one_moment_bring_one_job_that_scores_them(desk: Desk):
     desk.emit("a", "b", "c")
     rings = [job for job in desk.store.list_jobs(10) if job["family"] == TASK]
     assert [("P0", "available")] == [(job["priority"], job["state"]) for job in rings]
+
+
+def test_an_emitter_rings_once_in_a_tenth_of_a_second(desk: Desk):
+    desk.emit("a")
+    desk.now_s += 0.099
+    desk.emit("b")
+    assert ["available"] == desk.rings()
+    desk.now_s += 0.001
+    desk.emit("c")
+    # It waits already: the call changes nothing.
+    assert ["available", "duplicate"] == desk.rings()
+
+
+def test_a_ring_that_redis_did_not_take_is_rung_again(desk: Desk):
+    taken, desk.emitter._store = desk.store, None
+    with pytest.raises(CoreUnreachable):
+        desk.emit("a")
+    desk.emitter._store = taken
+    desk.emit("a")
+    assert ["available"] == desk.rings()
+
+
+def test_who_rings_while_the_job_that_scores_runs_has_it_run_once_more(desk: Desk):
+    desk.emit("first")
+    [running] = desk.store.claim(["default"], 1, "w").jobs
+    assert (TASK, "executing") == (running.tag.partition("#")[0], desk.job(TASK)["state"])
+    desk.now_s += 0.1
+    ids = desk.emit("second") + desk.emit("third")
+    assert {"held"} == {desk.job(id)["state"] for id in ids}
+    assert "executing" == desk.job(TASK)["state"]
+
+    desk.store.complete([running.tag])
+
+    assert "available" == desk.job(TASK)["state"]
+    [again] = desk.store.claim(["default"], 1, "w").jobs
+    desk.store.complete([again.tag])
+    with pytest.raises(UnknownJob):
+        desk.job(TASK)
+
+
+def test_another_emitter_of_the_same_window_is_found_by_the_job_that_runs(desk: Desk, api: MessagesApi):
+    desk.emit("first")
+    [running] = desk.store.claim(["default"], 1, "w").jobs
+    desk.emitter = desk.another_emitter()
+    [second] = desk.emit("second")
+    api.script(scores(e1=90, e2=90))
+    assert {"SCORED": 2} == desk.run()
+    desk.store.complete([running.tag])
+    assert "available" == desk.job(second)["state"]
+    with pytest.raises(UnknownJob):  # nothing runs once more for nothing
+        desk.job(TASK)
+
+
+def test_the_job_that_scores_waits_longer_than_a_window_and_never_long_for_a_short_hold():
+    assert (0.15, 0.15, 0.03, 0.0015) == tuple(wait_s(hold_ms) for hold_ms in (2_000, 60_000, 200, 1))
 
 
 def test_nothing_rings_when_nobody_wants_a_score(desk_with: Callable[..., Desk]):

@@ -43,7 +43,7 @@ ANY = st.one_of(
 
 
 @settings(
-    max_examples=120,
+    max_examples=130,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     database=None,

@@ -104,7 +104,12 @@ local function admit_once(job, call)
     known = nil
   end
   if known then return admit_again(known, job, call) end
-  if call.rules ~= "" then return admit_by_rules(job, call) end
+  if call.rules ~= "" then
+    -- A score is what many events want, and nothing else.
+    local hold_ms = string.match(call.rules, '^{"triage":{"hold_ms":(%d+)}}$')
+    if not hold_ms or redis.call("EXISTS", alias_key(job.id)) == 1 then return admit_by_rules(job, call) end
+    call.triage = { hold_ms = tonumber(hold_ms) }
+  end
   return admit(job, call)
 end
 

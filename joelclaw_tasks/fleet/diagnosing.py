@@ -1,0 +1,72 @@
+"""Diagnosis in a fleet: as the task `joelclaw.diagnose` that beat sends, and for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.fleet.observing import health_of
+from joelclaw_tasks.intelligence.client import ModelClient
+from joelclaw_tasks.intelligence.diagnosis.collect import Collector
+from joelclaw_tasks.intelligence.diagnosis.desk import Desk
+from joelclaw_tasks.notify.notifier import Notifier
+from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+TASK = "joelclaw.diagnose"
+
+
+def desk_of(
+    store: Store,
+    settings: Settings,
+    registry: Registry | None,
+    models: Callable[[], ModelClient] | None = None,
+    notifier: Notifier | None = None,
+) -> Desk:
+    """A desk on the queue of a store. `models` answers the client of a process that lives on.
+
+    `notifier` tells people of what was found; by default the one that the settings describe.
+
+    Without a registry there are no tiers of models, and fixed rules answer. Raises SettingsError.
+    """
+    collector = Collector(
+        store,
+        registry,
+        registry_dir=settings.registry_dir,
+        checkout=settings.registry_dir,  # it is kept in git, with or without the code
+        health=lambda: health_of(store),
+    )
+    known = registry or Registry(())
+    connect = models or (lambda: ModelClient.connect(settings, known, store))
+
+    def tell(*said: Any, **options: Any) -> None:
+        # Made when there is something to tell: whoever only asks needs no tokens.
+        (notifier or Notifier.of(settings, store))(*said, **options)
+
+    return Desk(store, registry, collector, connect, tell)
+
+
+def add_diagnosis_task(
+    app: Celery,
+    store: Callable[[], Store],
+    settings: Settings,
+    registry: Registry,
+    models: Callable[[], ModelClient],
+    notifier: Callable[[], Notifier] | None = None,
+) -> None:
+    """Register it; `store`, `models` and `notifier` answer those of this process."""
+
+    @app.task(name=TASK, shared=False, priority=0)
+    def diagnose() -> dict[str, Any]:
+        """Diagnose the first failure that deserves it; answers its id, and one word for what came of it."""
+        if settings.diagnosis_mode != "on":
+            return {"id": None, "state": "disabled"}
+        told = None if notifier is None else notifier()
+        record = desk_of(store(), settings, registry, models, told).look()
+        return {"id": None, "state": "nothing"} if record is None else {
+            "id": record["id"], "state": record["state"],
+        }  # fmt: skip
