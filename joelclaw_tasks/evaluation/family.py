@@ -45,17 +45,17 @@ class Family:
 
 
 FAMILIES = (
-    Family("alert/raised", 0, 0.5, 5_000, 2, protected=True),
-    Family("mail/queued", 1, 2, 10_000, 3),
-    Family("calendar/changed", 1, 1, 10_000, 2, max_retries=6, base_s=5),
-    Family("feed/due", 2, 3, 10_000, 4, "timetable"),
-    Family("page/changed", 2, 3, 15_000, 3, "bursts"),
-    Family("note/saved", 2, 1.5, 10_000, 2, max_retries=5),
-    Family("import/requested", 2, 2.5, 15_000, 4, tenants=5),
-    Family("bank/pulled", 2, 0.7, 10_000, 2, auto=False),
-    Family("search/reindex", 2, 3, 10_000, 4, max_retries=8, base_s=5, cap_s=60),
-    Family("media/uploaded", 3, 0.6, 90_000, 6),
-    Family("digest/due", 3, 1, 30_000, 2, "timetable"),
+    Family("alert/raised", 0, 0.4, 5_000, 2, protected=True),
+    Family("mail/queued", 1, 1.5, 10_000, 3),
+    Family("calendar/changed", 1, 0.8, 10_000, 2, max_retries=6, base_s=5),
+    Family("feed/due", 2, 2, 10_000, 4, "timetable"),
+    Family("page/changed", 2, 2, 20_000, 3, "bursts"),
+    Family("note/saved", 2, 1, 10_000, 2, max_retries=5),
+    Family("import/requested", 2, 1.6, 20_000, 4, tenants=5),
+    Family("bank/pulled", 2, 0.5, 10_000, 2, auto=False),
+    Family("search/reindex", 2, 2.4, 10_000, 4, max_retries=8, base_s=5, cap_s=60),
+    Family("media/uploaded", 3, 0.4, 90_000, 5),
+    Family("digest/due", 3, 0.6, 30_000, 2, "timetable"),
 )
 #: What an operator may act on by itself, and what a fault may befall.
 AUTO = frozenset(each.name for each in FAMILIES if each.auto)

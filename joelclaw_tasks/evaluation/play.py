@@ -7,7 +7,7 @@ what lies outside: who sends events, how long a run takes, and how it ends.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from joelclaw_tasks.intelligence.hands import Hands, Verbs
 from joelclaw_tasks.intelligence.observer import Observer, Pass
 from joelclaw_tasks.intelligence.operator import Operator
 from joelclaw_tasks.intelligence.scope import Scope
+from joelclaw_tasks.intelligence.survey import WINDOW_MS
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
@@ -141,6 +142,7 @@ class _Play:
         self._arrivals = list(reversed(scenario.arrivals))
         self._steered = sorted([*steered, *_persons(scenario)], key=lambda each: -each.at_ms)
         self._jobs: dict[str, Job] = {}
+        self._marks: deque[tuple[int, str]] = deque()  # (time of the world, newest id of the stream then)
         self._running: list[tuple[int, str, Run]] = []  # (ends, tag, what becomes of it), the next one first
 
     def run(self) -> Played:
@@ -154,6 +156,7 @@ class _Play:
             moved |= self._admit(now_ms)
             moved |= self._end(now_ms)
             if self._observer is not None and now_ms % PASS_MS == 0:
+                self._forget_what_is_old(now_ms)
                 self._played.note(self._observer.make_pass())
                 moved = True
             if moved or now_ms >= due_ms:
@@ -162,6 +165,17 @@ class _Play:
         self._played.jammed_ms = self._downstream.jammed_ms
         self._store.client.close()
         return self._played
+
+    def _forget_what_is_old(self, now_ms: int) -> None:
+        """Trim the stream to what a survey looks at.
+
+        Its ids are Redis's own time, which hardly moves here: a survey would read all that ever was.
+        """
+        stream, client = self._store.keys.transitions, self._store.client
+        self._marks.append((now_ms, str(client.xinfo_stream(stream)["last-generated-id"].decode())))
+        while self._marks[0][0] < now_ms - WINDOW_MS - PASS_MS:
+            self._marks.popleft()
+        client.xtrim(stream, minid=self._marks[0][1], approximate=False)
 
     def _steer(self, now_ms: int) -> bool:
         moved = False

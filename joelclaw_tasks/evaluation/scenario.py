@@ -10,11 +10,11 @@ from joelclaw_tasks.evaluation.family import FAMILIES, Family
 from joelclaw_tasks.evaluation.fault import FaultKind, Faults, Window
 
 MINUTE_MS = 60_000
-LENGTH_MS = 90 * MINUTE_MS
+LENGTH_MS = 75 * MINUTE_MS
 #: After that nothing more comes in: what is there has time to finish.
-ARRIVALS_UNTIL_MS = 75 * MINUTE_MS
+ARRIVALS_UNTIL_MS = 60 * MINUTE_MS
 #: Jobs that the workers run at once.
-SLOTS = 8
+SLOTS = 6
 _BURST = 6
 _TIMETABLE_MS = 10 * MINUTE_MS
 
@@ -83,7 +83,7 @@ def _times(family: Family, rng: random.Random) -> list[int]:
 
 
 def _begin(rng: random.Random) -> int:
-    return rng.randrange(12 * MINUTE_MS, 22 * MINUTE_MS)
+    return rng.randrange(6 * MINUTE_MS, 14 * MINUTE_MS)
 
 
 def _nothing(rng: random.Random) -> Faults:  # noqa: ARG001  # as all of them
@@ -118,7 +118,7 @@ def _poison(rng: random.Random) -> Faults:
 
 
 def _flood(rng: random.Random) -> Faults:
-    name, jobs = rng.choice([("import/requested", 300), ("media/uploaded", 60), ("search/reindex", 300)])
+    name, jobs = rng.choice([("import/requested", 200), ("media/uploaded", 50), ("search/reindex", 200)])
     return Faults(flooded=(name, _begin(rng), rng.randrange(jobs // 2, jobs)))
 
 
