@@ -94,12 +94,6 @@ class Stage:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self.settings = settings
         self.registry = registry
-        self.clock = Clock(STARTS_AT)
-        self.store = Store.connect(settings)
-
-    def close(self) -> None:
-        """End the connections."""
-        self.store.client.close()
 
     def play(
         self,

@@ -48,7 +48,7 @@ class Rules:
 
     fails_at_least: int = 5  # of the last 20 runs
     failed_jobs: int = 3  # so many different ones: a payload that nobody can take fails again and again
-    error_rate: float = 0.5  # of the jobs since the first of them failed
+    unwell: float = 0.75  # of the jobs since the first of them failed
     again_fails: int = 2  # are enough when it was paused for its failures not long ago
     again_ms: int = 1_800_000
     first_pause_ms: int = 300_000
@@ -148,7 +148,7 @@ class StaticOperator:
             return False
         # Jobs, for each failure of one is tried again. And since then: what went well before hides nothing.
         known = handler.recent_failed_jobs + handler.recent_well_since
-        return handler.recent_failed_jobs >= known * rules.error_rate
+        return handler.recent_failed_jobs >= known * rules.unwell
 
     def _outages(self, snapshot: Snapshot, family: str) -> int:
         """How often it was paused for its failures not long ago: more than once, its dependency flaps."""
