@@ -35,7 +35,7 @@ from joelclaw_tasks.testing.clock import Clock
 STARTS_AT = datetime(2026, 3, 2, 8, tzinfo=UTC)
 START_MS = int(STARTS_AT.timestamp() * 1000)
 #: Nothing is looked at more often: the time of a world moves in such steps.
-STEP_MS = 5_000
+STEP_MS = 10_000
 PASS_MS = 60_000
 _WORKER = "worker"
 PERSON = "joel"
