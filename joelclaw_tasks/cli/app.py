@@ -19,6 +19,7 @@ from joelclaw_tasks.cli.dead import dead
 from joelclaw_tasks.cli.dev import dev
 from joelclaw_tasks.cli.emit import emit
 from joelclaw_tasks.cli.envelope import Outcome
+from joelclaw_tasks.cli.evaluate import evaluate
 from joelclaw_tasks.cli.invocation import Invocation
 from joelclaw_tasks.cli.models import models
 from joelclaw_tasks.cli.observer import observer
@@ -34,7 +35,7 @@ _LATE = {
     "demo": "Start a fleet, send real events through it and show what became of them.",
     "doctor": "Check environment, Redis, registry and settings.",
 }
-_ORDER = ("up", "demo", "doctor", "emit", "queue", "observer", "dead", "registry", "models", "dev")
+_ORDER = ("up", "demo", "doctor", "emit", "queue", "observer", "dead", "registry", "models", "eval", "dev")
 
 
 class _Commands(TyperGroup):
@@ -64,6 +65,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("emit")(command(emit))
+app.command("eval")(evaluate)
 app.add_typer(queue, name="queue")
 app.add_typer(observer, name="observer")
 app.add_typer(dead, name="dead")

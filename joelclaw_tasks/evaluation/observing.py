@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing.util import Finalize
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from joelclaw_tasks.evaluation.bench import Bench, open_bench
@@ -90,22 +92,29 @@ _BENCH: list[Bench] = []
 
 def _side_by_side(settings: Settings, tasks: Sequence[tuple[FaultKind, int, bool]]) -> Iterator[_Done]:
     """The worlds in their order, whoever plays them."""
-    pool = ProcessPoolExecutor(
-        min(len(tasks), _MOST_PROCESSES, max(2, os.cpu_count() or 2)),
-        mp_context=multiprocessing.get_context("spawn"),  # a fork would copy the threads of a progress bar
-        initializer=_open,
-        initargs=(settings,),
-    )
-    try:
-        futures: list[Future[_Done]] = [pool.submit(_play_in_process, *task) for task in tasks]
-        for future in futures:
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    others = set(multiprocessing.active_children())
+    with TemporaryDirectory(prefix="joelclaw-eval-") as folder:
+        pool = ProcessPoolExecutor(
+            min(len(tasks), _MOST_PROCESSES, max(2, os.cpu_count() or 2)),
+            mp_context=multiprocessing.get_context("spawn"),  # a fork would copy the threads of a progress bar
+            initializer=_open,
+            initargs=(settings, folder),
+        )
+        try:
+            futures: list[Future[_Done]] = [pool.submit(_play_in_process, *task) for task in tasks]
+            for future in futures:
+                yield future.result()
+        except BaseException:
+            for child in set(multiprocessing.active_children()) - others:
+                child.terminate()  # nobody waits for a world that is not wanted any more
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _open(settings: Settings) -> None:
+def _open(settings: Settings, folder: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    tempfile.tempdir = folder  # the parent's, which is there to remove what is left when we are killed
     stack = ExitStack()
     _BENCH.append(stack.enter_context(open_bench(settings)))
     Finalize(stack, stack.close, exitpriority=1)  # when the process ends; nothing of atexit runs in it

@@ -82,6 +82,7 @@ def begging(bench: Bench, *, seed: int, number: int = INJECTIONS) -> dict[str, A
     return {
         "injections": len(jobs),
         "injections_outside_band": len(outside),
+        "injections_moved": sum(job["rank"] - job["admitted_at"] != slack_ms[job["own"]] for job in jobs),
         "injections_scored": why.pop("scored", 0),
         "injections_refused": dict(sorted(why.items())),
     }
