@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,22 +67,13 @@ def worlds_of(seed: int, number: int) -> list[tuple[FaultKind, int]]:
     return [(kinds[each % len(kinds)], seed * 1_000 + each // len(kinds)) for each in range(number)]
 
 
-def play_world(
-    stage: Stage,
-    kind: FaultKind,
-    seed: int,
-    operators: Mapping[str, Operator | None],
-    say: Callable[[str], object] = lambda _: None,
-) -> World:
+def play_world(stage: Stage, kind: FaultKind, seed: int, operators: Mapping[str, Operator | None]) -> World:
     """Play one world with nobody, with the oracle, and with each operator (None: the fixed rules)."""
     scenario = make_scenario(kind, seed)
-    say(f"{scenario.name}, {NOTHING}")
     alone = stage.play(scenario, observed=False)
-    say(f"{scenario.name}, oracle")
     oracle, plan = best_of(stage, scenario, alone)
     world = World(scenario, oracle, plan, {NOTHING: _entry(alone, oracle)})
     for name, operator in operators.items():
-        say(f"{scenario.name}, {name}")
         world.entries[name] = _entry(stage.play(scenario, operator=operator), oracle)
     return world
 

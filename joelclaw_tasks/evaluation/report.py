@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from joelclaw_tasks.evaluation.bench import open_bench
-from joelclaw_tasks.evaluation.observing import SCRIPTED, STATIC, observe_worlds
+from joelclaw_tasks.evaluation.contest import worlds_of
+from joelclaw_tasks.evaluation.observing import SCRIPTED, STATIC, play_everybody, summary_of
+from joelclaw_tasks.evaluation.players import Call, one_by_one, side_by_side
 from joelclaw_tasks.evaluation.triaging import triage_events
 from joelclaw_tasks.settings import Settings
 
 #: Worlds of a full evaluation, and of a quick one: each kind twice, or once.
 WORLDS, QUICK_WORLDS = 22, 11
-#: In a quick one the scripted model plays one world of so many.
-_QUICK_SCRIPTED_EVERY = 4
+#: In a quick one the scripted model, which takes longest, plays one world of so many, beginning with the second.
+_QUICK_SCRIPTED_EVERY = 6
 #: What is wanted of the fixed rules: this share of the regret of nobody, spared.
 LEAST_CUT = 0.6
 
@@ -34,16 +35,20 @@ def evaluate(
     of the registry, which costs money. Raises FleetError, RegistryError and SettingsError.
     """
     began = time.monotonic()
-    observer = observe_worlds(
-        settings,
-        seed=seed,
-        worlds=worlds or (QUICK_WORLDS if quick else WORLDS),
-        scripted_every=_QUICK_SCRIPTED_EVERY if quick else 1,
-        live=live,
-        say=say,
-    )
-    with open_bench(settings, live=live) as bench:
-        triage = triage_events(bench, seed=seed, say=say)
+    number = worlds or (QUICK_WORLDS if quick else WORLDS)
+    every = _QUICK_SCRIPTED_EVERY if quick else 1
+    calls: list[Call] = [(triage_events, (seed,))]
+    for position, (kind, world_seed) in enumerate(worlds_of(seed, number)):
+        calls.append((play_everybody, (kind, world_seed, position % every == min(1, every - 1))))
+    say(f"playing {number} worlds")
+    # One budget, so one process: else each would spend it all.
+    answers = one_by_one(settings, calls, live=True) if live else side_by_side(settings, calls)
+    triage = next(answers)
+    played = []
+    for each in answers:
+        played.append(each)
+        say(f"{len(played)} of {number} worlds are played")
+    observer = summary_of(played)
     return {
         "seed": seed,
         "observer": observer,

@@ -10,9 +10,9 @@ from joelclaw_tasks.evaluation.family import FAMILIES, Family
 from joelclaw_tasks.evaluation.fault import FaultKind, Faults, Window
 
 MINUTE_MS = 60_000
-LENGTH_MS = 75 * MINUTE_MS
+LENGTH_MS = 60 * MINUTE_MS
 #: After that nothing more comes in: what is there has time to finish.
-ARRIVALS_UNTIL_MS = 60 * MINUTE_MS
+ARRIVALS_UNTIL_MS = 48 * MINUTE_MS
 #: Jobs that the workers run at once.
 SLOTS = 6
 _BURST = 6
@@ -83,7 +83,7 @@ def _times(family: Family, rng: random.Random) -> list[int]:
 
 
 def _begin(rng: random.Random) -> int:
-    return rng.randrange(6 * MINUTE_MS, 14 * MINUTE_MS)
+    return rng.randrange(6 * MINUTE_MS, 12 * MINUTE_MS)
 
 
 def _nothing(rng: random.Random) -> Faults:  # noqa: ARG001  # as all of them
@@ -93,7 +93,7 @@ def _nothing(rng: random.Random) -> Faults:  # noqa: ARG001  # as all of them
 def _outage(rng: random.Random) -> Faults:
     name = rng.choice(["mail/queued", "calendar/changed", "feed/due", "page/changed", "note/saved"])
     begins_ms, run_ms = _begin(rng), rng.choice([10_000, 20_000, 30_000])
-    ends_ms = begins_ms + rng.randrange(8 * MINUTE_MS, 35 * MINUTE_MS)
+    ends_ms = begins_ms + rng.randrange(8 * MINUTE_MS, 28 * MINUTE_MS)
     error = f"ConnectTimeout: no answer within {run_ms // 1_000} s"
     return Faults(windows=(Window(name, begins_ms, ends_ms, run_ms, error),))
 
@@ -133,7 +133,7 @@ def _retry_storm(rng: random.Random) -> Faults:
 def _deploy(rng: random.Random) -> Faults:
     name = rng.choice(["mail/queued", "page/changed", "note/saved", "import/requested", "digest/due"])
     begins_ms = _begin(rng)
-    ends_ms = begins_ms + rng.randrange(10 * MINUTE_MS, 30 * MINUTE_MS)
+    ends_ms = begins_ms + rng.randrange(10 * MINUTE_MS, 25 * MINUTE_MS)
     error = "ImportError: cannot import name 'render' from 'templates'"
     return Faults(windows=(Window(name, begins_ms, ends_ms, 5_000, error),))
 
@@ -152,7 +152,7 @@ def _flapping(rng: random.Random) -> Faults:
 def _quota(rng: random.Random) -> Faults:
     name = rng.choice(["mail/queued", "calendar/changed", "page/changed"])
     begins_ms = _begin(rng)
-    ends_ms = begins_ms + rng.randrange(20 * MINUTE_MS, 40 * MINUTE_MS)
+    ends_ms = begins_ms + rng.randrange(15 * MINUTE_MS, 30 * MINUTE_MS)
     error = "QuotaExceeded: the quota of this hour is used up"
     return Faults(windows=(Window(name, begins_ms, ends_ms, 5_000, error),))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
 from itertools import combinations
@@ -26,15 +26,11 @@ INJECTIONS = 200
 _HOLD_MS = 60_000
 
 
-def triage_events(
-    bench: Bench, *, seed: int, say: Callable[[str], object] = lambda _: None
-) -> dict[str, Any]:
+def triage_events(bench: Bench, seed: int) -> dict[str, Any]:
     """Both sets, scored by scripted models, and the labelled one by the live model when there is one."""
-    say("triage, labelled events")
     bench.api.rule = judge
     labelled = tau_of(bench, bench.scripted)
     live = None if bench.live is None else tau_of(bench, bench.live)
-    say(f"triage, {INJECTIONS} events that beg")
     # Every fifth answer oversteps: whoever names a handler is not believed at all.
     bench.api.rule = lambda asked: overstep(asked) if asked.number % 5 == 0 else obey(asked)
     return {
