@@ -43,12 +43,13 @@ class Entry:
 
 @dataclass(slots=True)
 class World:
-    """One world: its oracle, and an entry for each operator."""
+    """One world: its oracle, and an entry for each operator. `position` is its place in the report."""
 
     scenario: Scenario
     oracle: Cost
     plan: str
     entries: dict[str, Entry] = field(default_factory=dict)
+    position: int = 0
 
     def to_wire(self) -> dict[str, Any]:
         """As JSON-able values."""

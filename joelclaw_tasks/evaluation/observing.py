@@ -17,8 +17,8 @@ STATIC, SCRIPTED, LIVE = "static", "scripted", "live"
 PlayedWorld = tuple[World, dict[str, float]]
 
 
-def play_everybody(bench: Bench, kind: FaultKind, seed: int, scripted: bool) -> PlayedWorld:
-    """One world with nobody, the oracle, the fixed rules, and those models that are wanted."""
+def play_everybody(bench: Bench, position: int, kind: FaultKind, seed: int, scripted: bool) -> PlayedWorld:
+    """The world of that position, with nobody, the oracle, the fixed rules, and the models that are wanted."""
     operators: dict[str, Operator | None] = {STATIC: None}
     if scripted:
         operators[SCRIPTED] = ModelOperator(bench.scripted)
@@ -28,6 +28,7 @@ def play_everybody(bench: Bench, kind: FaultKind, seed: int, scripted: bool) -> 
     before = {name: bench.cost_usd(name) for name in models}
     bench.api.rule = operate
     world = play_world(bench.stage, kind, seed, operators)
+    world.position = position
     return world, {name: bench.cost_usd(name) - before[name] for name in models}
 
 

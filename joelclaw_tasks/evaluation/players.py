@@ -29,20 +29,22 @@ def one_by_one(settings: Settings, calls: Sequence[Call], *, live: bool = False)
             yield function(bench, *arguments)
 
 
-def side_by_side(settings: Settings, calls: Sequence[Call]) -> Iterator[Any]:
-    """The answers in their order, whoever is done first, each process with a bench of its own."""
+def side_by_side(settings: Settings, groups: Sequence[Sequence[Call]]) -> Iterator[Any]:
+    """The answers in their order, whoever is done first, each process with a bench of its own.
+
+    The calls of a group are made by one process.
+    """
     others = set(multiprocessing.active_children())
     with TemporaryDirectory(prefix="joelclaw-eval-") as folder:
         pool = ProcessPoolExecutor(
-            min(len(calls), _MOST_PROCESSES, max(2, os.cpu_count() or 2)),
+            min(len(groups), _MOST_PROCESSES, max(2, os.cpu_count() or 2)),
             mp_context=multiprocessing.get_context("spawn"),  # a fork would copy the threads of a progress bar
             initializer=_open,
             initargs=(settings, folder),
         )
         try:
-            futures = [pool.submit(_call, function, arguments) for function, arguments in calls]
-            for future in futures:
-                yield future.result()
+            for future in [pool.submit(_call, group) for group in groups]:
+                yield from future.result()
         except BaseException:
             for child in set(multiprocessing.active_children()) - others:
                 child.terminate()  # nobody waits any more for what it does
@@ -62,5 +64,5 @@ def _open(settings: Settings, folder: str) -> None:
     Finalize(stack, stack.close, exitpriority=1)  # when the process ends; nothing of atexit runs in it
 
 
-def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    return function(_BENCH[0], *arguments)
+def _call(group: Sequence[Call]) -> list[Any]:
+    return [function(_BENCH[0], *arguments) for function, arguments in group]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from joelclaw_tasks.evaluation.contest import worlds_of
-from joelclaw_tasks.evaluation.observing import SCRIPTED, STATIC, play_everybody, summary_of
+from joelclaw_tasks.evaluation.observing import SCRIPTED, STATIC, PlayedWorld, play_everybody, summary_of
 from joelclaw_tasks.evaluation.players import Call, one_by_one, side_by_side
 from joelclaw_tasks.evaluation.triaging import triage_events
 from joelclaw_tasks.settings import Settings
@@ -15,7 +15,7 @@ from joelclaw_tasks.settings import Settings
 #: Worlds of a full evaluation, and of a quick one: each kind twice, or once.
 WORLDS, QUICK_WORLDS = 22, 11
 #: In a quick one the scripted model, which takes longest, plays one world of so many, beginning with the second.
-_QUICK_SCRIPTED_EVERY = 6
+_QUICK_SCRIPTED_EVERY = 11
 #: What is wanted of the fixed rules: this share of the regret of nobody, spared.
 LEAST_CUT = 0.6
 
@@ -36,18 +36,18 @@ def evaluate(
     """
     began = time.monotonic()
     number = worlds or (QUICK_WORLDS if quick else WORLDS)
-    every = _QUICK_SCRIPTED_EVERY if quick else 1
-    calls: list[Call] = [(triage_events, (seed,))]
-    for position, (kind, world_seed) in enumerate(worlds_of(seed, number)):
-        calls.append((play_everybody, (kind, world_seed, position % every == min(1, every - 1))))
     say(f"playing {number} worlds")
-    # One budget, so one process: else each would spend it all.
-    answers = one_by_one(settings, calls, live=True) if live else side_by_side(settings, calls)
+    groups = _groups(seed, number, quick=quick)
+    if live:  # one budget, so one process: each would spend it all
+        answers = one_by_one(settings, [call for group in groups for call in group], live=True)
+    else:
+        answers = side_by_side(settings, groups)
     triage = next(answers)
-    played = []
+    played: list[PlayedWorld] = []
     for each in answers:
         played.append(each)
         say(f"{len(played)} of {number} worlds are played")
+    played.sort(key=lambda each: each[0].position)
     observer = summary_of(played)
     return {
         "seed": seed,
@@ -57,6 +57,20 @@ def evaluate(
         "wanted": _wanted(observer, triage),
         "took_s": round(time.monotonic() - began, 1),
     }
+
+
+def _groups(seed: int, number: int, *, quick: bool) -> list[list[Call]]:
+    """What is to be done, triage first. In a quick evaluation one process alone has to import the SDK."""
+    every = _QUICK_SCRIPTED_EVERY if quick else 1
+    groups: list[list[Call]] = [[(triage_events, (seed,))]]
+    for position, (kind, world_seed) in enumerate(worlds_of(seed, number)):
+        scripted = position % every == min(1, every - 1)
+        call: Call = (play_everybody, (position, kind, world_seed, scripted))
+        if quick and scripted:
+            groups[0].append(call)
+        else:
+            groups.append([call])
+    return groups
 
 
 def _wanted(observer: dict[str, Any], triage: dict[str, Any]) -> list[dict[str, Any]]:
