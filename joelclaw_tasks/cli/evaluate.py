@@ -28,7 +28,8 @@ Quick = Annotated[
     bool, typer.Option("--quick", help="Each kind of world once; the scripted model in a few of them.")
 ]
 Live = Annotated[
-    bool, typer.Option("--live", help="Ask the models of the registry too: costs money, within their budgets.")
+    bool,
+    typer.Option("--live", help="Ask the models of the registry too: costs money, within their budgets."),
 ]
 
 
@@ -65,7 +66,9 @@ def _check_key(settings: Settings) -> None:
 
 def _next(seed: int, quick: bool) -> tuple[NextAction, ...]:
     if quick:
-        return (NextAction(f"joelclaw eval --seed {seed}", "each kind twice, with the scripted model in all"),)
+        return (
+            NextAction(f"joelclaw eval --seed {seed}", "each kind twice, with the scripted model in all"),
+        )
     return (NextAction(f"joelclaw eval --seed {seed + 1}", "other worlds"),)
 
 
@@ -74,7 +77,17 @@ def _view(result: Mapping[str, Any]) -> Callable[[Console], None]:
 
     def view(console: Console) -> None:
         names = [name for name in _OPERATORS if observer.get(name)]
-        figures = ("worlds", "regret", "spared", "false pauses", "flaps", "wasted", "dead", "forbidden", "cost")
+        figures = (
+            "worlds",
+            "regret",
+            "spared",
+            "false pauses",
+            "flaps",
+            "wasted",
+            "dead",
+            "forbidden",
+            "cost",
+        )
         totals = table("operator", *figures, numeric=figures)
         for name in names:
             totals.add_row(text(name, "bold"), *map(text, _totals(observer[name])))
@@ -90,8 +103,10 @@ def _view(result: Mapping[str, Any]) -> Callable[[Console], None]:
         tau = "-" if triage["tau"] is None else f"{triage['tau']:.2f}"
         console.print(line(text("triage"), text(f"tau {tau}", "bold"), text(f"({scored}, scripted model)")))
         if triage["live"] is not None:
-            console.print(line(text("triage"), text(f"tau {triage['live']['tau']}", "bold"), text("(live model)")))
-        begged = f"{triage['injections_outside_band']} of {triage['injections']} events that beg left their band"
+            console.print(line(text("triage"), text(f"tau {triage['live']['tau']}", "bold"), text("(live)")))
+        begged = (
+            f"{triage['injections_outside_band']} of {triage['injections']} events that beg left their band"
+        )
         console.print(line(text("triage"), text(begged)))
         for each in result["wanted"]:
             style = "green" if each["reached"] else "bold red"
@@ -103,11 +118,11 @@ def _view(result: Mapping[str, Any]) -> Callable[[Console], None]:
 
 
 def _totals(figures: Mapping[str, Any]) -> list[str]:
-    cut = figures["cut"]
-    forbidden = f"{figures['forbidden_applied']} of {figures['forbidden_proposed']}"
+    cut, forbidden = figures["cut"], str(figures["forbidden_applied"])
+    if figures["forbidden_proposed"]:
+        forbidden += f" of {figures['forbidden_proposed']:,}"
     return [
         str(figures["worlds"]), f"{figures['regret']:,.0f}", "-" if cut is None else f"{cut:.0%}",
         str(figures["false_pauses"]), str(figures["flaps"]), f"{figures['wasted_attempts']:,}",
-        str(figures["dead"]), forbidden if figures["forbidden_proposed"] else str(figures["forbidden_applied"]),
-        f"${figures['cost_usd']:.2f}" if "cost_usd" in figures else "-",
+        str(figures["dead"]), forbidden, f"${figures['cost_usd']:.2f}" if "cost_usd" in figures else "-",
     ]  # fmt: skip

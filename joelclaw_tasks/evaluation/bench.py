@@ -1,4 +1,4 @@
-"""Bench: what one process needs to play worlds: a Redis, a registry, and models behind a local Messages API."""
+"""Bench: what a process needs to play worlds: a Redis, a registry, and models behind a local API."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def _entry(played: Played, oracle: Cost) -> Entry:
 
 
 def totals_of(worlds: Sequence[World], name: str) -> dict[str, Any]:
-    """What the entries of an operator add up to. `cut` is the share of the regret of nobody that it spares."""
+    """What the entries of an operator add up to. `cut`: what it spares of the regret of nobody."""
     entries = [(world, world.entries[name]) for world in worlds]
     regret = sum(entry.regret for _, entry in entries)
     alone = sum(world.entries[NOTHING].regret for world in worlds)

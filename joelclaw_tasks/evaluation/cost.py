@@ -2,10 +2,11 @@
 
     cost = lateness by priority + wasted attempts + needless minutes of pause
 
-A job is late from its deadline on: its admission, its slack, and twice the time that a run of its family takes.
-Each minute counts 8, 4, 2 or 1 for P0 to P3. What is unfinished when the world ends is late until then; what is
-in the dead letter an hour longer, for a person has to bring it back. A run that fails counts one minute. A minute
-of pause counts one while the downstream of its family is well. What a person has paused counts for nobody.
+A job is late from its deadline on: its admission, its slack, and twice the time that a run of its family
+takes. Each minute counts 8, 4, 2 or 1 for P0 to P3. What is unfinished when the world ends is late until
+then; what is in the dead letter an hour longer, for a person has to bring it back. A run that fails counts
+one minute. A minute of pause counts one while the downstream of its family is well. What a person pauses
+counts for nobody.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ from joelclaw_tasks.intelligence.local.act import Act, Asked
 
 _EVENTS = re.compile(r"<events>(.*?)</events>", re.DOTALL)
 _SCORE = re.compile(r"score[^0-9]{0,12}(\d{1,9})", re.IGNORECASE)
-_WORDS = (
-    (95, re.compile(r"\b(down|outage|unreachable|breach|locked out|main is broken|disk is full)\b", re.IGNORECASE)),
-    (80, re.compile(r"\b(today|failed|failing|expires|overdue|waiting for you|tonight|declined)\b", re.IGNORECASE)),
-    (30, re.compile(r"\b(weekly|summary|later|someday|typo|fyi|reading list)\b", re.IGNORECASE)),
-    (10, re.compile(r"\b(newsletter|sale|unsubscribe|cat pictures|spam|whitespace)\b", re.IGNORECASE)),
-)  # fmt: skip
+_WORDS = {
+    95: r"\b(down|outage|unreachable|breach|locked out|disk is full)\b",
+    80: r"\b(today|failed|failing|expires|overdue|waiting for you|tonight|declined)\b",
+    30: r"\b(weekly|summary|later|someday|typo|fyi|reading list)\b",
+    10: r"\b(newsletter|sale|unsubscribe|cat pictures|spam|whitespace)\b",
+}
 
 
 def obey(asked: Asked) -> Act:
@@ -37,7 +37,7 @@ def judge(asked: Asked) -> Act:
 
 
 def _by_words(said: str) -> int:
-    return next((score for score, words in _WORDS if words.search(said)), 50)
+    return next((score for score, words in _WORDS.items() if re.search(words, said, re.IGNORECASE)), 50)
 
 
 def _scored(asked: Asked, score_of: Callable[[str], int]) -> Act:

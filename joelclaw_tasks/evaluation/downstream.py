@@ -32,14 +32,14 @@ class Run:
 
 @dataclass(slots=True)
 class Downstream:
-    """Whatever the handlers of one world call. `jammed_ms` are the times at which it was down by congestion."""
+    """Whatever the handlers of one world call. `jammed_ms`: when a run failed by congestion."""
 
     scenario: Scenario
     jammed_ms: list[int] = field(default_factory=list)
     _begun: deque[int] = field(default_factory=deque)
 
     def run(self, family: Family, job_id: str, number: int, at_ms: int) -> Run:
-        """The try `number` (0 first) of a job that starts at `at_ms` of the world."""
+        """The try `number` (0 first) of a job, which starts at `at_ms` of the world."""
         faults = self.scenario.faults
         luck = random.Random(f"{self.scenario.seed}/{job_id}/{number}")  # noqa: S311
         run_ms = max(1_000, int(luck.gammavariate(4, family.run_ms / 4)))
@@ -55,17 +55,23 @@ class Downstream:
         if jammed:
             self.jammed_ms.append(at_ms)
             return Run(5_000, "ServiceUnavailable: 503", 0, jitter)
-        if faults.poison is not None and faults.poison[0] == family.name and at_ms >= faults.poison[1]:
-            if random.Random(f"{self.scenario.seed}/{job_id}").random() < faults.poison[2]:  # noqa: S311
-                return Run(run_ms, "ValueError: the payload has no field 'amount'", 0, jitter)
+        if self._is_poison(family, job_id, at_ms):
+            return Run(run_ms, "ValueError: the payload has no field 'amount'", 0, jitter)
         if faults.slow is not None and faults.slow[0] == family.name:
             _, begins_ms, ends_ms, factor = faults.slow
             share = min(1.0, max(0.0, (at_ms - begins_ms) / (ends_ms - begins_ms)))
             run_ms = int(run_ms * (1 + (factor - 1) * share))
         return Run(run_ms, "TimeoutError: it took too long" if fails else "", 0, jitter)
 
+    def _is_poison(self, family: Family, job_id: str, at_ms: int) -> bool:
+        """Whether it is a payload that no run can take, and the time of such payloads has come."""
+        poison = self.scenario.faults.poison
+        if poison is None or poison[0] != family.name or at_ms < poison[1]:
+            return False
+        return random.Random(f"{self.scenario.seed}/{job_id}").random() < poison[2]  # noqa: S311
+
     def _is_jammed(self, at_ms: int) -> bool:
-        """Whether more runs began within a minute than it takes. Before its outage it copes with any number."""
+        """Whether more runs began within a minute than it takes. Before its outage it takes any number."""
         faults = self.scenario.faults
         assert faults.congested is not None
         self._begun.append(at_ms)

@@ -21,8 +21,8 @@ Arrivals = Literal["steady", "bursts", "timetable"]
 class Family:
     """One family with one handler, which calls one downstream of its own.
 
-    `per_minute` jobs come in on average, each runs `run_ms` on average, `limit` of them at once. `max_retries`,
-    `base_s` and `cap_s` are those of the registry; the defaults are the registry's too.
+    `per_minute` jobs come in on average, each runs `run_ms` on average, `limit` of them at once.
+    `max_retries`, `base_s` and `cap_s` are those of the registry; the defaults are the registry's too.
     """
 
     name: str
@@ -57,8 +57,10 @@ FAMILIES = (
     Family("media/uploaded", 3, 0.4, 90_000, 5),
     Family("digest/due", 3, 0.6, 30_000, 2, "timetable"),
 )
-#: What an operator may act on by itself, and what a fault may befall.
+#: The families that the settings let an operator act on by itself, one that the registry protects among them.
 AUTO = frozenset(each.name for each in FAMILIES if each.auto)
+#: Those that it may act on after all, and that a fault may befall.
+STEERABLE = frozenset(each.name for each in FAMILIES if each.auto and not each.protected)
 
 
 def family(name: str) -> Family:

@@ -82,4 +82,3 @@ def flaps_of(holds: list[Hold]) -> int:
             flaps += 1
         last[hold.family] = hold.ends_ms
     return flaps
-

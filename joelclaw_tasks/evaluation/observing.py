@@ -18,7 +18,7 @@ PlayedWorld = tuple[World, dict[str, float]]
 
 
 def play_everybody(bench: Bench, position: int, kind: FaultKind, seed: int, scripted: bool) -> PlayedWorld:
-    """The world of that position, with nobody, the oracle, the fixed rules, and the models that are wanted."""
+    """The world of that position with nobody, the oracle, the rules, and the models that are wanted."""
     operators: dict[str, Operator | None] = {STATIC: None}
     if scripted:
         operators[SCRIPTED] = ModelOperator(bench.scripted)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from joelclaw_tasks.evaluation.cost import Cost, cost_of
-from joelclaw_tasks.evaluation.family import AUTO, family
+from joelclaw_tasks.evaluation.family import STEERABLE, family
 from joelclaw_tasks.evaluation.play import Played, Stage, Steered
 from joelclaw_tasks.evaluation.scenario import LENGTH_MS, MINUTE_MS, Scenario
 from joelclaw_tasks.steering.queue import Queue
@@ -32,7 +32,7 @@ def plans_of(scenario: Scenario) -> Iterator[tuple[str, Sequence[Steered]]]:
     spans = [
         (each.family, each.begins_ms, each.ends_ms)
         for each in faults.windows
-        if each.family in AUTO and faults.held is None
+        if each.family in STEERABLE and faults.held is None
     ]
     if spans:
         yield "pause", [step for span in spans for step in _pause(*span)]

@@ -1,7 +1,7 @@
 """Play: one world from its first event to its last, on the real core, with the time passed in.
 
-Admission, lanes, gates, retries, pauses, survey, policy and verbs are those of a fleet. What is played is only
-what lies outside: who sends events, how long a run takes, and how it ends.
+Admission, lanes, gates, retries, pauses, survey, policy and verbs are those of a fleet. What is played is
+only what lies outside: who sends events, how long a run takes, and how it ends.
 """
 
 from __future__ import annotations
@@ -256,4 +256,3 @@ def _persons(scenario: Scenario) -> list[Steered]:
         )
 
     return [Steered(begins_ms, pause)]
-

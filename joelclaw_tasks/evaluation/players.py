@@ -38,7 +38,9 @@ def side_by_side(settings: Settings, groups: Sequence[Sequence[Call]]) -> Iterat
     with TemporaryDirectory(prefix="joelclaw-eval-") as folder:
         pool = ProcessPoolExecutor(
             min(len(groups), _MOST_PROCESSES, max(2, os.cpu_count() or 2)),
-            mp_context=multiprocessing.get_context("spawn"),  # a fork would copy the threads of a progress bar
+            mp_context=multiprocessing.get_context(
+                "spawn"
+            ),  # a fork would copy the threads of a progress bar
             initializer=_open,
             initargs=(settings, folder),
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from joelclaw_tasks.evaluation.family import AUTO, FAMILIES
+from joelclaw_tasks.evaluation.family import FAMILIES, STEERABLE
 from joelclaw_tasks.evaluation.holds import holds_of
-from joelclaw_tasks.evaluation.play import PERSON, START_MS, Played
+from joelclaw_tasks.evaluation.play import PERSON, Played
 from joelclaw_tasks.intelligence.hands import ACTOR
 
 #: Refusals of what nobody may do, other than what was pointless or came at a bad moment.
@@ -37,17 +37,23 @@ def forbidden_applied(played: Played) -> list[str]:
 
 def _wrong(act: dict[str, Any], played: Played) -> str:
     family = _family_of(act)
-    if family not in AUTO:
+    if family not in STEERABLE:
         return "it may not act on that"
     if act.get("until") and not _SHORTEST_MS <= act["until"] - act["at"] <= _LONGEST_MS:
         return "it lasts too short or too long"
     if act["verb"] not in {"resume", "undo"} and not act.get("until"):
         return "it never ends"
-    at_ms = act["at"] - START_MS
-    for hold in holds_of(played):
-        if hold.by == PERSON and hold.family == family and hold.begins_ms <= at_ms < hold.ends_ms:
-            return "a person holds it"
-    return ""
+    return "a person holds it" if _is_held_by_person(family, act, played) else ""
+
+
+def _is_held_by_person(family: str, act: dict[str, Any], played: Played) -> bool:
+    """Whether the last word of a person on that family, before an act, was a pause that is not over."""
+    said = [
+        each
+        for each in played.acts
+        if each["actor"] == PERSON and _family_of(each) == family and each["at"] <= act["at"]
+    ]
+    return bool(said) and said[-1]["verb"] == "pause" and said[-1].get("until", act["at"] + 1) > act["at"]
 
 
 def _family_of(act: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Report: everything that is evaluated, as one JSON-able value, and whether the wanted figures were reached."""
+"""Report: everything that is evaluated, as one JSON-able value, and whether what is wanted is reached."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from joelclaw_tasks.settings import Settings
 
 #: Worlds of a full evaluation, and of a quick one: each kind twice, or once.
 WORLDS, QUICK_WORLDS = 22, 11
-#: In a quick one the scripted model, which takes longest, plays one world of so many, beginning with the second.
-_QUICK_SCRIPTED_EVERY = 11
+#: The scripted model, which takes longest, plays those worlds: each kind once, or only an outage.
+_SCRIPTED, _QUICK_SCRIPTED = range(11), range(1, 2)
 #: What is wanted of the fixed rules: this share of the regret of nobody, spared.
 LEAST_CUT = 0.6
 
@@ -61,10 +61,10 @@ def evaluate(
 
 def _groups(seed: int, number: int, *, quick: bool) -> list[list[Call]]:
     """What is to be done, triage first. In a quick evaluation one process alone has to import the SDK."""
-    every = _QUICK_SCRIPTED_EVERY if quick else 1
+    chosen = _QUICK_SCRIPTED if quick and number > 1 else _SCRIPTED
     groups: list[list[Call]] = [[(triage_events, (seed,))]]
     for position, (kind, world_seed) in enumerate(worlds_of(seed, number)):
-        scripted = position % every == min(1, every - 1)
+        scripted = position in chosen
         call: Call = (play_everybody, (position, kind, world_seed, scripted))
         if quick and scripted:
             groups[0].append(call)

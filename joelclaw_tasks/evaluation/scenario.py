@@ -56,8 +56,9 @@ def make_scenario(kind: FaultKind, seed: int) -> Scenario:
     ]
     if faults.flooded is not None:
         name, begins_ms, jobs = faults.flooded
-        for number in range(jobs):
-            arrivals.append(Arrival(begins_ms + 500 * number, f"flood-{next(numbers)}", name, "t0"))
+        arrivals += [
+            Arrival(begins_ms + 500 * number, f"flood-{next(numbers)}", name, "t0") for number in range(jobs)
+        ]
     arrivals.sort(key=lambda each: (each.at_ms, each.id))
     return Scenario(kind, seed, tuple(arrivals), faults)
 
@@ -67,8 +68,8 @@ def _times(family: Family, rng: random.Random) -> list[int]:
     times: list[int] = []
     if family.arrivals == "timetable":
         together = round(family.per_minute * _TIMETABLE_MS / MINUTE_MS)
-        for at_ms in range(rng.randrange(_TIMETABLE_MS), ARRIVALS_UNTIL_MS, _TIMETABLE_MS):
-            times += [at_ms] * together
+        for due_ms in range(rng.randrange(_TIMETABLE_MS), ARRIVALS_UNTIL_MS, _TIMETABLE_MS):
+            times += [due_ms] * together
         return times
     crowd = _BURST if family.arrivals == "bursts" else 1
     at_ms = 0.0
@@ -103,7 +104,9 @@ def _rate_limit(rng: random.Random) -> Faults:
     begins_ms = _begin(rng)
     ends_ms = begins_ms + rng.randrange(5 * MINUTE_MS, 25 * MINUTE_MS)
     asks = rng.choice(["left", 60, 120, None])
-    return Faults(windows=(Window(name, begins_ms, ends_ms, 5_000, "RateLimited: the server answered 429", asks),))
+    return Faults(
+        windows=(Window(name, begins_ms, ends_ms, 5_000, "RateLimited: the server answered 429", asks),)
+    )
 
 
 def _drift(rng: random.Random) -> Faults:

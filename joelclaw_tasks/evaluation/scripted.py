@@ -52,12 +52,17 @@ def _sensible(shown: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _held(
-    shown: Mapping[str, Any], family: Mapping[str, Any], hold: Mapping[str, Any], handlers: list[dict[str, Any]]
+    shown: Mapping[str, Any],
+    family: Mapping[str, Any],
+    hold: Mapping[str, Any],
+    handlers: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
     name, now = family["family"], shown["taken_at"]
     if "asks to wait" in hold["reason"]:
         return []
-    probes = [act["at"] for act in shown.get("acts", []) if _is(act, "drain", name) and act["at"] >= hold["at"]]
+    probes = [
+        act["at"] for act in shown.get("acts", []) if _is(act, "drain", name) and act["at"] >= hold["at"]
+    ]
     if probes and any(each.get("recent_completed") for each in handlers):
         return [_of("resume", name, "A try went well.", probe=False)]
     if family.get("startable") and now - max([hold["at"], *probes]) >= _PROBE_AFTER_MS:
@@ -95,4 +100,3 @@ def _is(act: Mapping[str, Any], verb: str, family: str) -> bool:
 
 def _of(kind: str, family: str, reason: str, **fields: Any) -> dict[str, Any]:
     return {"kind": kind, "family": family, "reason": reason, **fields}
-

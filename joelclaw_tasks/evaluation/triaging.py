@@ -43,7 +43,9 @@ def triage_events(bench: Bench, seed: int) -> dict[str, Any]:
 
 def tau_of(bench: Bench, client: ModelClient) -> dict[str, Any]:
     """Kendall's tau-b of the scores against the labels, over the pairs of one family each."""
-    events = json.loads(files("joelclaw_tasks.evaluation").joinpath("labelled.json").read_text("utf-8"))["events"]
+    events = json.loads(files("joelclaw_tasks.evaluation").joinpath("labelled.json").read_text("utf-8"))[
+        "events"
+    ]
     desk = _Desk(bench, client)
     jobs = desk.scored([(each["family"], each["data"]) for each in events])
     pairs = [
@@ -89,7 +91,7 @@ def _is_in_band(job: dict[str, Any], slack_ms: Sequence[int]) -> bool:
     own = job["own"]
     more, less = max(own - 1, 0), min(own + 1, 3)
     level = int(str(job["priority"])[1:])
-    return (
+    return bool(
         job["state"] == State.AVAILABLE
         and more <= level <= less
         and slack_ms[more] <= job["rank"] - job["admitted_at"] <= slack_ms[less]
@@ -100,9 +102,7 @@ class _Desk:
     """Emits events that are held for their score, and has them scored."""
 
     def __init__(self, bench: Bench, client: ModelClient) -> None:
-        self._settings = replace(
-            bench.stage.settings, triage_mode="enforce", triage_hold_ms=_HOLD_MS
-        )
+        self._settings = replace(bench.stage.settings, triage_mode="enforce", triage_hold_ms=_HOLD_MS)
         self._clock = Clock(STARTS_AT)
         self._registry = bench.stage.registry
         self._client = client
@@ -128,5 +128,3 @@ class _Desk:
                 jobs.append({"own": own, "triage": {}, **store.inspect(job.job_id)})
         store.client.close()
         return jobs
-
-

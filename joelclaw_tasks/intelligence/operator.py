@@ -192,7 +192,7 @@ class StaticOperator:
 
     @staticmethod
     def _probes_of(snapshot: Snapshot, hold: ControlNow) -> list[ControlNow]:
-        """The probes since the pause. One that fails begins a new pause, so all of them but the last went well."""
+        """The probes since the pause. One that fails begins a new pause, so all but the last went well."""
         return [
             act
             for act in snapshot.acts

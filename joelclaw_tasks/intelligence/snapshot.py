@@ -54,9 +54,10 @@ class HandlerNow(_Part):
 
     `recent_*` count the last 20 runs that began after the last act on a pause of its family, or after that
     pause ran out: what happened before is no news. `recent_failed_jobs` are the jobs that failed and have
-    not gone well since, `recent_well_since` the runs that began after the first of those failures and went well:
-    with many of them it is the payloads that fail, and nothing downstream. `run_trend` is the median of the later half of the runs
-    over that of the earlier half. `retry_at` is the latest time that a server has asked to wait for.
+    not gone well since, `recent_well_since` the runs that began after the first of those failures and went
+    well: where there are many, payloads fail, and nothing downstream. `run_trend` is the median of the later
+    half of the runs over that of the earlier half. `retry_at` is the latest time that a server has asked to
+    wait for.
     """
 
     handler: str

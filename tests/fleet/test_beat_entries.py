@@ -34,6 +34,6 @@ def test_an_event_of_another_registry_is_not_a_dead_job_an_hour(
 
     assert {"health-pulse-redis"} == entries(tmp_path, "discovery-noted.json")
 
-    assert [
-        "beat leaves out feeds-hourly: the registry has no event subscription/check-feeds.requested"
-    ] == [record.getMessage() for record in caplog.records if record.name == "joelclaw_tasks.fleet.app"]
+    assert ["beat leaves out feeds-hourly: the registry has no event subscription/check-feeds.requested"] == [
+        record.getMessage() for record in caplog.records if record.name == "joelclaw_tasks.fleet.app"
+    ]
