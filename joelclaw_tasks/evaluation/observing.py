@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from joelclaw_tasks.evaluation.bench import Bench
+from joelclaw_tasks.evaluation.bench import PATIENCE_MS, Bench
 from joelclaw_tasks.evaluation.contest import NOTHING, World, play_world, totals_of
 from joelclaw_tasks.evaluation.fault import FaultKind
 from joelclaw_tasks.evaluation.scripted import operate
@@ -21,7 +21,8 @@ def play_everybody(bench: Bench, position: int, kind: FaultKind, seed: int, scri
     """The world of that position with nobody, the oracle, the rules, and the models that are wanted."""
     operators: dict[str, Operator | None] = {STATIC: None}
     if scripted:
-        operators[SCRIPTED] = ModelOperator(bench.scripted)
+        bench.scripted.warm_up()
+        operators[SCRIPTED] = ModelOperator(bench.scripted, budget_ms=PATIENCE_MS)
     if bench.live is not None:
         operators[LIVE] = ModelOperator(bench.live)
     models = [name for name in operators if name != STATIC]

@@ -23,11 +23,13 @@ from joelclaw_tasks.intelligence.triage import TOGETHER, Triage
 from joelclaw_tasks.testing.clock import Clock
 
 INJECTIONS = 200
+#: The clock stands still meanwhile, so this is how long the model may take.
 _HOLD_MS = 60_000
 
 
 def triage_events(bench: Bench, seed: int) -> dict[str, Any]:
     """Both sets, scored by scripted models, and the labelled one by the live model when there is one."""
+    bench.scripted.warm_up()
     bench.api.rule = judge
     labelled = tau_of(bench, bench.scripted)
     live = None if bench.live is None else tau_of(bench, bench.live)

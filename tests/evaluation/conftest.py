@@ -13,6 +13,7 @@ from joelclaw_tasks.evaluation.family import write_registry
 from joelclaw_tasks.evaluation.fault import FaultKind
 from joelclaw_tasks.evaluation.play import Stage
 from joelclaw_tasks.evaluation.scenario import MINUTE_MS, Scenario, make_scenario
+from joelclaw_tasks.intelligence.breaker import Breaker
 from joelclaw_tasks.settings import Settings
 
 
@@ -23,9 +24,16 @@ def stage(redis_url: str, tmp_path: Path) -> Stage:
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
+def shared_bench() -> Iterator[Bench]:
     with open_bench(Settings()) as bench:
         yield bench
+
+
+@pytest.fixture
+def bench(shared_bench: Bench) -> Bench:
+    """One whose models have not failed yet."""
+    shared_bench.scripted.breaker = Breaker()
+    return shared_bench
 
 
 def short(kind: FaultKind, seed: int, minutes: int = 20) -> Scenario:
