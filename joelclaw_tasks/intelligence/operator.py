@@ -129,8 +129,8 @@ class StaticOperator:
         return Pause(family=family.family, reason=said, ttl_ms=backoff_ms)
 
     def _circuit(self, snapshot: Snapshot, family: FamilyNow) -> Action | None:
-        again = self._outages(snapshot, family.family) > 0
-        broken = [each for each in snapshot.handlers_of(family.family) if self._is_broken(each, again)]
+        before = self._outages(snapshot, family.family)
+        broken = [each for each in snapshot.handlers_of(family.family) if self._is_broken(each, before > 0)]
         if not broken:
             return None
         worst = max(broken, key=lambda each: (each.recent_failed, each.handler))
@@ -138,7 +138,9 @@ class StaticOperator:
         said = f"{worst.recent_failed} of the last {ran} runs of {worst.handler} failed: {worst.last_error}"
         if family.protected:
             return Escalate(family=family.family, severity="error", message=f"{said} (protected: not paused)")
-        return Pause(family=family.family, reason=f"{CIRCUIT}: {said}", ttl_ms=self.rules.first_pause_ms)
+        # Longer each time: it must not be over before the tries that are wanted have gone well.
+        ttl_ms = min(self.rules.longest_pause_ms, self.rules.first_pause_ms << min(before, 10))
+        return Pause(family=family.family, reason=f"{CIRCUIT}: {said}", ttl_ms=ttl_ms)
 
     def _is_broken(self, handler: HandlerNow, again: bool) -> bool:
         """Whether too many runs failed, of too many jobs, since when too few went well. `again`: of fewer."""
