@@ -22,12 +22,6 @@ class FaultKind(StrEnum):
     MAINTENANCE = "planned_maintenance"
 
 
-#: Worlds in which nothing is down that a pause could spare: whoever pauses there is wrong.
-WITHOUT_OUTAGE = frozenset(
-    {FaultKind.NOTHING, FaultKind.DRIFT, FaultKind.POISON, FaultKind.FLOOD, FaultKind.MAINTENANCE}
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Window:
     """From `begins_ms` to `ends_ms` (of the world) the downstream of a family answers no run.
@@ -55,6 +49,7 @@ class Faults:
     `slow`: (family, from, to, factor) - runs get slower, up to the factor. `poison`: (family, from, share of
     the payloads that fail whatever one does). `congested`: (family, runs a minute beyond which its downstream
     answers none, once a window of it has begun). `held`: (family, from, to) - a person has paused it.
+    `flooded`: (family, from, jobs of one tenant).
     """
 
     windows: tuple[Window, ...] = ()
