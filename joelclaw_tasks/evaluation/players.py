@@ -8,12 +8,15 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from multiprocessing.util import Finalize
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from joelclaw_tasks.errors import FleetError
 from joelclaw_tasks.evaluation.bench import Bench, open_bench
+from joelclaw_tasks.fleet.redis_server import find_server
 from joelclaw_tasks.settings import Settings
 
 #: A function of a module, which gets the bench before these arguments.
@@ -29,11 +32,13 @@ def one_by_one(settings: Settings, calls: Sequence[Call], *, live: bool = False)
             yield function(bench, *arguments)
 
 
-def side_by_side(settings: Settings, groups: Sequence[Sequence[Call]]) -> Iterator[Any]:
+def side_by_side(groups: Sequence[Sequence[Call]]) -> Iterator[Any]:
     """The answers in their order, whoever is done first, each process with a bench of its own.
 
-    The calls of a group are made by one process.
+    The calls of a group are made by one process. None asks a live model, so none is given a key. Raises
+    FleetError when there is no Redis server binary, or when a process dies.
     """
+    find_server()  # here, where the reason can be told
     others = set(multiprocessing.active_children())
     with TemporaryDirectory(prefix="joelclaw-eval-") as folder:
         pool = ProcessPoolExecutor(
@@ -42,11 +47,16 @@ def side_by_side(settings: Settings, groups: Sequence[Sequence[Call]]) -> Iterat
                 "spawn"
             ),  # a fork would copy the threads of a progress bar
             initializer=_open,
-            initargs=(settings, folder),
+            initargs=(folder,),
         )
         try:
             for future in [pool.submit(_call, group) for group in groups]:
                 yield from future.result()
+        except BrokenProcessPool:
+            raise FleetError(
+                "a process that played worlds has died before it was done",
+                fix="Look whether memory or disk are full, then run it again; `--worlds` makes it shorter.",
+            ) from None
         except BaseException:
             for child in set(multiprocessing.active_children()) - others:
                 child.terminate()  # nobody waits any more for what it does
@@ -58,11 +68,11 @@ def side_by_side(settings: Settings, groups: Sequence[Sequence[Call]]) -> Iterat
 _BENCH: list[Bench] = []
 
 
-def _open(settings: Settings, folder: str) -> None:
+def _open(folder: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     tempfile.tempdir = folder  # the parent's, which is there to remove what is left when we are killed
     stack = ExitStack()
-    _BENCH.append(stack.enter_context(open_bench(settings)))
+    _BENCH.append(stack.enter_context(open_bench(Settings())))
     Finalize(stack, stack.close, exitpriority=1)  # when the process ends; nothing of atexit runs in it
 
 

@@ -41,7 +41,7 @@ def evaluate(
     if live:  # one budget, so one process: each would spend it all
         answers = one_by_one(settings, [call for group in groups for call in group], live=True)
     else:
-        answers = side_by_side(settings, groups)
+        answers = side_by_side(groups)
     triage = next(answers)
     played: list[PlayedWorld] = []
     for each in answers:
