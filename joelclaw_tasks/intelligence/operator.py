@@ -114,17 +114,19 @@ class StaticOperator:
             return None
         now = snapshot.taken_at
         asked = max((each.retry_at or 0 for each in limited), default=0)
-        if asked > now:
-            said = f"{RATE_LIMIT}: a server asks to wait {-(-(asked - now) // 1000)} s more"
-            return Pause(family=family.family, reason=said, ttl_ms=_bounded(asked - now))
-        if asked or now - max(each.rate_limited_at or 0 for each in limited) > self.rules.first_backoff_ms:
-            return None  # the time that it asked for is over, or it was a while ago
         earlier = sum(
             act.family == family.family and act.verb == "pause" and act.reason.startswith(RATE_LIMIT)
             for act in snapshot.acts
             if now - act.at < LONGEST_MS // 24
         )
         backoff_ms = min(self.rules.longest_backoff_ms, self.rules.first_backoff_ms << min(earlier, 10))
+        if asked > now:
+            said = f"{RATE_LIMIT}: a server asks to wait {-(-(asked - now) // 1000)} s more"
+            # It has asked for too little before: all that waited went, and failed.
+            ttl_ms = max(asked - now, backoff_ms) if earlier else asked - now
+            return Pause(family=family.family, reason=said, ttl_ms=_bounded(ttl_ms))
+        if asked or now - max(each.rate_limited_at or 0 for each in limited) > self.rules.first_backoff_ms:
+            return None  # the time that it asked for is over, or it was a while ago
         said = f"{RATE_LIMIT}: a server wants fewer requests and does not say until when"
         return Pause(family=family.family, reason=said, ttl_ms=backoff_ms)
 

@@ -193,6 +193,20 @@ def test_a_server_that_says_nothing_of_when_is_left_alone_for_longer_each_time(w
     assert [60_000, 120_000, 240_000] == lasted
 
 
+def test_a_server_that_asks_for_too_little_again_and_again_is_left_alone_for_longer_each_time(world):
+    world.admit("feed", 10)
+    observer = world.observer()
+    lasted = []
+    for _ in range(3):
+        world.work(1, error="RateLimited: the server answered 429 and asks to wait 100 s", retry=True)
+        world.pass_after(observer, 5)
+        (pause,) = world.store.controls()
+        lasted.append(round((pause["until"] - pause["at"]) / 1_000))
+        world.wait(lasted[-1] + 60)
+
+    assert [95, 120, 240] == lasted
+
+
 def test_what_can_wait_gets_less_room_while_urgent_work_is_late(world):
     world.store.limit({"limit:handler/digest.do": 4}, actor="registry", reason="")
     world.admit("digest", 8)
