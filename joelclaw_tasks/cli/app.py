@@ -21,6 +21,7 @@ from joelclaw_tasks.cli.diagnose import diagnose
 from joelclaw_tasks.cli.diagnosis import diagnosis
 from joelclaw_tasks.cli.emit import emit
 from joelclaw_tasks.cli.envelope import Outcome
+from joelclaw_tasks.cli.evaluate import evaluate
 from joelclaw_tasks.cli.invocation import Invocation
 from joelclaw_tasks.cli.models import models
 from joelclaw_tasks.cli.notify import notify
@@ -39,7 +40,7 @@ _LATE = {
 }
 _ORDER = (
     "up", "demo", "doctor", "emit", "queue", "observer", "diagnose", "diagnosis", "notify", "dead",
-    "registry", "models", "dev",
+    "registry", "models", "eval", "dev",
 )  # fmt: skip
 
 
@@ -71,6 +72,7 @@ app = typer.Typer(
 )
 app.command("emit")(command(emit))
 app.command("diagnose")(command(diagnose))
+app.command("eval")(evaluate)
 app.add_typer(queue, name="queue")
 app.add_typer(observer, name="observer")
 app.add_typer(diagnosis, name="diagnosis")
