@@ -1,4 +1,4 @@
-"""Diagnosis is judged on made-up incidents: causes named, exhibits that exist, abstaining where it is right."""
+"""Diagnosis is judged on made-up incidents: causes named, exhibits that exist, abstaining where right."""
 
 from __future__ import annotations
 
