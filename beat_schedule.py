@@ -25,3 +25,11 @@ if _settings.observer_mode != "off":
         "schedule": _every_s,
         "options": {"expires": _every_s - 5},
     }
+
+# What fails again and again, or as never before, is diagnosed if somebody wants it (docs/diagnosis.md).
+if _settings.diagnosis_mode != "off":
+    beat_schedule["diagnosis"] = {
+        "task": "joelclaw.diagnose",
+        "schedule": 300.0,
+        "options": {"expires": 295},
+    }

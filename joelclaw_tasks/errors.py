@@ -22,6 +22,7 @@ JoelclawError
 ├── UnknownTarget          no job, event, family, handler, queue or gate has that name
 ├── UnknownControl         no act of steering has that id
 ├── UnknownPass            no pass and no act of the observer has that id
+├── UnknownDiagnosis       no diagnosis has that id
 ├── NotPaused              the gate is not paused: nothing to resume
 ├── CannotUndo             the act was undone, is over, or a later one is in force
 ├── HeldByPerson           the observer may not change what a person has set
@@ -237,6 +238,13 @@ class UnknownPass(JoelclawError):
 
     code = "OBSERVER_PASS_UNKNOWN"
     fix = "`joelclaw observer history` prints the ids of passes and of their acts."
+
+
+class UnknownDiagnosis(JoelclawError):
+    """No diagnosis has that id, or it is no longer kept."""
+
+    code = "DIAGNOSIS_UNKNOWN"
+    fix = "`joelclaw diagnosis list` prints the ids of those that are kept."
 
 
 class NotPaused(JoelclawError):

@@ -38,6 +38,13 @@ _ENV_NAMES = {
     "observer_interval_seconds": "QUEUE_OBSERVER_INTERVAL_SECONDS",
     "observer_night_families": "QUEUE_OBSERVER_NIGHT_FAMILIES",
     "observer_quiet_hours": "QUEUE_OBSERVER_QUIET_HOURS",
+    "diagnosis_mode": "QUEUE_DIAGNOSIS_MODE",
+}
+#: Settings that are one word of a list.
+_WORDS = {
+    "observer_mode": ("off", "dry-run", "enforce"),
+    "observer_operator": ("static", "sonnet"),
+    "diagnosis_mode": ("off", "on"),
 }
 _DEFAULT_HOME = Path(".joelclaw")
 _ROOT = Path(__file__).resolve().parent.parent
@@ -104,6 +111,7 @@ class Settings:
     observer_interval_seconds: int = 60  # 60 at least
     observer_night_families: str = ""  # which rest in the quiet hours
     observer_quiet_hours: str = "23:00-07:00 America/Los_Angeles"
+    diagnosis_mode: str = "off"  # on: failures that last are diagnosed without asking (docs/diagnosis.md)
 
     @property
     def slack_ms(self) -> tuple[int, int, int, int]:
@@ -214,14 +222,11 @@ def _checked(settings: Settings) -> Settings:
         raise SettingsError(f"lease_ms must be at least 1000, not {settings.lease_ms}")
     if settings.triage_hold_ms > 60_000:
         raise SettingsError(f"triage_hold_ms must be at most 60000, not {settings.triage_hold_ms}")
-    if settings.observer_mode not in ("off", "dry-run", "enforce"):
-        raise SettingsError(
-            f"QUEUE_OBSERVER_MODE must be off, dry-run or enforce, not {settings.observer_mode!r:.40}"
-        )
-    if settings.observer_operator not in ("static", "sonnet"):
-        raise SettingsError(
-            f"QUEUE_OBSERVER_OPERATOR must be static or sonnet, not {settings.observer_operator!r:.40}"
-        )
+    for name, words in _WORDS.items():
+        value = getattr(settings, name)
+        if value not in words:
+            known = f"{', '.join(words[:-1])} or {words[-1]}"
+            raise SettingsError(f"{_ENV_NAMES[name]} must be {known}, not {value!r:.40}")
     if settings.max_kills < 1:
         raise SettingsError(f"max_kills must be at least 1, not {settings.max_kills}")
     return settings

@@ -17,6 +17,8 @@ from joelclaw_tasks.cli import invocation as invocations
 from joelclaw_tasks.cli.command import carry_out, command, report, take_global_options, usage
 from joelclaw_tasks.cli.dead import dead
 from joelclaw_tasks.cli.dev import dev
+from joelclaw_tasks.cli.diagnose import diagnose
+from joelclaw_tasks.cli.diagnosis import diagnosis
 from joelclaw_tasks.cli.emit import emit
 from joelclaw_tasks.cli.envelope import Outcome
 from joelclaw_tasks.cli.invocation import Invocation
@@ -34,7 +36,10 @@ _LATE = {
     "demo": "Start a fleet, send real events through it and show what became of them.",
     "doctor": "Check environment, Redis, registry and settings.",
 }
-_ORDER = ("up", "demo", "doctor", "emit", "queue", "observer", "dead", "registry", "models", "dev")
+_ORDER = (
+    "up", "demo", "doctor", "emit", "queue", "observer", "diagnose", "diagnosis", "dead", "registry",
+    "models", "dev",
+)  # fmt: skip
 
 
 class _Commands(TyperGroup):
@@ -64,8 +69,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("emit")(command(emit))
+app.command("diagnose")(command(diagnose))
 app.add_typer(queue, name="queue")
 app.add_typer(observer, name="observer")
+app.add_typer(diagnosis, name="diagnosis")
 app.add_typer(dead, name="dead")
 app.add_typer(registry, name="registry")
 app.add_typer(models, name="models")

@@ -50,6 +50,10 @@ KEYS: dict[str, str] = {
     "drains": "drains",  # hash: pause gate -> admitted_at up to which its jobs pass, or "job <id>"
     "observer": "observer",  # hash: number of the newest pass of the observer, when it began, its digest
     "passes": "passes",  # stream: what the observer saw, proposed and did; the newest 2,000 records
+    "diagnosis": "diagnosis:%s",  # hash of one: record, verdict (both JSON); goes by itself after 90 days
+    "diagnosed": "diagnosed:%s",  # string of a failure: "<id of its diagnosis> <until>": not again before
+    "diagnoses": "diagnoses",  # hash: last -> how many diagnoses there were
+    "suspects": "suspects",  # zset: what somebody wants diagnosed -> since when
     "format": "format",  # string: see core/format.py
     "transitions": "transitions",  # stream: one entry per verb
 }

@@ -22,6 +22,7 @@ from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter, Receipt
 from joelclaw_tasks.errors import RegistryError, SettingsError
+from joelclaw_tasks.fleet.diagnosing import add_diagnosis_task
 from joelclaw_tasks.fleet.flower_guard import guard_flower
 from joelclaw_tasks.fleet.observing import add_observer_task
 from joelclaw_tasks.fleet.steering_tasks import add_steering_tasks
@@ -59,6 +60,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
 
     add_steering_tasks(app, lambda: Queue(fleet.store, settings))
     add_observer_task(app, lambda: Queue(fleet.store, settings), settings, registry, fleet.models)
+    add_diagnosis_task(app, lambda: fleet.store, settings, registry, fleet.models)
 
     @app.task(name="joelclaw.emit", bind=True, shared=False)
     def emit_task(task: Task, name: str, data: Mapping[str, Any]) -> dict[str, Any]:

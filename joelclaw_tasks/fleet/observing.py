@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from joelclaw_tasks.core.diagnoses import Diagnoses
 from joelclaw_tasks.core.passes import Passes
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import CannotUndo, UnknownPass
@@ -44,7 +46,7 @@ def observer_of(
         queue.store,
         registry,
         Scope.of(settings, registry),
-        hands=Hands(Verbs.of(queue), notify),
+        hands=Hands(Verbs.of(queue), notify, partial(_suspect, queue.store, settings)),
         operator=_operator(queue, settings, registry, models),
         health=lambda: health_of(queue.store),
     )
@@ -56,6 +58,12 @@ def _operator(
     if settings.observer_operator != "sonnet" or registry is None:
         return None
     return ModelOperator(models() if models else ModelClient.connect(settings, registry, queue.store))
+
+
+def _suspect(store: Store, settings: Settings, family: str) -> None:
+    """What is escalated is diagnosed by the next `joelclaw.diagnose`, where that is on."""
+    if settings.diagnosis_mode == "on":
+        Diagnoses(store).suspect(family)
 
 
 def health_of(store: Store) -> Sequence[HealthNow]:

@@ -47,14 +47,17 @@ class Verbs:
 
 #: Tells a person: text, cause, severity.
 Tell = Callable[..., object]
+#: Hears of the family that was escalated, so that it may be diagnosed.
+Escalated = Callable[[str], object]
 
 
 class Hands:
     """Acts as the observer. Raises what the verbs raise: HeldByPerson, NotPaused, UnknownTarget and more."""
 
-    def __init__(self, verbs: Verbs, tell: Tell) -> None:
+    def __init__(self, verbs: Verbs, tell: Tell, escalated: Escalated | None = None) -> None:
         self._verbs = verbs
         self._tell = tell
+        self._escalated = escalated
 
     def carry_out(self, action: Action) -> tuple[str | None, str]:
         """Do it; answers the id of the act (None: nothing changed) and a word on what was done."""
@@ -63,6 +66,8 @@ class Hands:
         if isinstance(action, Escalate):
             severity = {"warn": "warning"}.get(action.severity, action.severity)
             self._tell(action.message, cause=f"observer.{action.family or 'queue'}", severity=severity)
+            if self._escalated is not None and action.family is not None:
+                self._escalated(action.family)
             return None, "told"
         said: dict[str, Any] = {"actor": ACTOR, "reason": action.reason}
         gate = f"pause:family/{action.family}"

@@ -10,6 +10,7 @@ import pytest
 import redis
 from workers import Site
 
+from joelclaw_tasks.core.diagnoses import Diagnoses
 from joelclaw_tasks.core.explain import Explainer
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.passes import Passes
@@ -113,6 +114,23 @@ def test_triage_and_the_observer_get_by_with_it(root: redis.Redis, stores: dict[
     assert sight.began
     passes.record(sight.number, sight.taken_at, {"number": sight.number, "verdicts": []})
     assert 1 == len(Passes(stores["viewer"]).recent())
+    assert [] == _refused(root)
+
+
+def test_diagnosis_gets_by_with_it(root: redis.Redis, stores: dict[str, Store]):
+    for number, role in enumerate(("worker", "operator"), 1):
+        diagnoses = Diagnoses(stores[role])
+        diagnoses.suspect("f")
+        assert (f"d{number}", True) == diagnoses.begin({"at": 0}, free=[role], hold=[role])
+        assert diagnoses.end(f"d{number}", {"at": 1}, held=[role])
+        assert f"d{number}" == diagnoses.holder([role])
+        assert ["f"] == diagnoses.suspects()
+        diagnoses.seen_to("f")
+    assert (
+        "ada"
+        == Diagnoses(stores["operator"]).judge("d1", "accepted", actor="ada", reason="")["verdict"]["actor"]
+    )
+    assert ["d2", "d1"] == [each["id"] for each in Diagnoses(stores["viewer"]).recent()]
     assert [] == _refused(root)
 
 

@@ -21,10 +21,11 @@ LUA = Path(scripts.__file__).parent / "lua"
 SEVERAL_VERBS = {"settle"}  # complete and claim in one call
 READERS = {"explain", "history"}  # no verbs: they change nothing
 OBSERVERS = {"observe"}  # reads, and counts passes of the observer: nothing of a job or a gate changes
+DIAGNOSERS = {"diagnose", "diagnosed"}  # the same of diagnoses
 
 
 def test_each_verb_has_one_script_and_each_script_is_a_verb():
-    others = SEVERAL_VERBS | READERS | OBSERVERS
+    others = SEVERAL_VERBS | READERS | OBSERVERS | DIAGNOSERS
     assert {verb.value for verb in Verb} == set(scripts.script_names()) - others
 
 

@@ -1,0 +1,62 @@
+"""Diagnosis in a fleet: as the task `joelclaw.diagnose` that beat sends, and for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.fleet.observing import health_of
+from joelclaw_tasks.intelligence.client import ModelClient
+from joelclaw_tasks.intelligence.diagnosis.collect import Collector
+from joelclaw_tasks.intelligence.diagnosis.desk import Desk
+from joelclaw_tasks.notify.console import notify
+from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+TASK = "joelclaw.diagnose"
+
+
+def desk_of(
+    store: Store,
+    settings: Settings,
+    registry: Registry | None,
+    models: Callable[[], ModelClient] | None = None,
+) -> Desk:
+    """A desk on the queue of a store. `models` answers the client of a process that lives on.
+
+    Without a registry there are no tiers of models, and fixed rules answer. Raises SettingsError.
+    """
+    collector = Collector(
+        store,
+        registry,
+        registry_dir=settings.registry_dir,
+        checkout=settings.registry_dir,  # it is kept in git, with or without the code
+        health=lambda: health_of(store),
+    )
+    known = registry or Registry(())
+    connect = models or (lambda: ModelClient.connect(settings, known, store))
+    return Desk(store, registry, collector, connect, notify)
+
+
+def add_diagnosis_task(
+    app: Celery,
+    store: Callable[[], Store],
+    settings: Settings,
+    registry: Registry,
+    models: Callable[[], ModelClient],
+) -> None:
+    """Register it; `store` and `models` answer those of this process."""
+
+    @app.task(name=TASK, shared=False, priority=0)
+    def diagnose() -> dict[str, Any]:
+        """Diagnose the first failure that deserves it; answers its id, and one word for what came of it."""
+        if settings.diagnosis_mode != "on":
+            return {"id": None, "state": "disabled"}
+        record = desk_of(store(), settings, registry, models).look()
+        return {"id": None, "state": "nothing"} if record is None else {
+            "id": record["id"], "state": record["state"],
+        }  # fmt: skip

@@ -1,0 +1,210 @@
+"""Evidence that is collected from a real Redis: what is in it, what it never holds, and where it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from joelclaw_tasks.errors import UnknownTarget
+from joelclaw_tasks.intelligence.client import ModelClient
+from joelclaw_tasks.intelligence.diagnosis.collect import Collector
+from joelclaw_tasks.intelligence.diagnosis.deploys import commits_of
+from joelclaw_tasks.intelligence.diagnosis.evidence import MOST_BYTES, Evidence, Kind, at_of
+from joelclaw_tasks.intelligence.diagnosis.subjects import subject_of
+from joelclaw_tasks.intelligence.local.server import MessagesApi
+from tests.diagnosis.conftest import REFUSED, Clinic, said
+from tests.observer.conftest import MINUTE
+
+#: Passwords that look like nothing: only their names tell.
+PLANTED = ("correct-horse-battery", "swordfish-4711", "opensesame-99")
+TOKEN = "ghp_" + "a1B2c3D4" * 5
+
+
+def evidence_of(clinic: Clinic, name: str, checkout: Path | None = None) -> Evidence:
+    registry, settings = clinic.world.registry, clinic.world.settings
+    collector = Collector(clinic.store, registry, registry_dir=settings.registry_dir, checkout=checkout)
+    return collector.collect(subject_of(name, clinic.store, registry))
+
+
+def texts(evidence: Evidence, kind: Kind) -> list[str]:
+    return [each.text for each in evidence.of(kind)]
+
+
+def test_it_tells_what_fails_since_when_and_what_was_done(clinic: Clinic) -> None:
+    clinic.go_well("mail", 6)
+    clinic.world.wait(600)
+    clinic.fail("note", 2)
+    clinic.world.queue.pause("note", reason="of somebody else")
+    clinic.world.queue.pause("mail", ttl="10m", reason="the server moves")
+    clinic.world.queue.resume("mail", reason="it has moved")
+    clinic.world.wait(60)
+    began_at = clinic.store.now_ms()
+    clinic.fail("mail", 3, data={"to": "anna", "lines": [1, 2]})
+    clinic.retry("mail", 2)
+    found = evidence_of(clinic, "mail")
+
+    assert (5, 6) == (found.failed, found.completed)
+    assert found.onset_at is not None
+    assert 0 <= found.onset_at - began_at < MINUTE
+    [failures] = texts(found, Kind.FAILURES)
+    assert "5 failures of 5 jobs (3 for good) in mail.do" in failures
+    assert REFUSED in failures
+    assert ["5 of 5 runs failed since; 0 of 6 before"] == texts(found, Kind.ERROR_RATE)
+    [trace] = texts(found, Kind.TRACEBACK)
+    assert "Traceback (most recent call last)" in trace
+    assert "3 of 3 failed jobs: {lines: list(2) of int, to: text(..4)}" in texts(found, Kind.PAYLOAD_SHAPE)
+    acts = texts(found, Kind.CONTROL)
+    assert ["pause", "resume"] == [act.split()[0] for act in acts]
+    assert "by joel" in acts[0]
+    assert "the server moves" in acts[0]
+    assert '"name": "mail.do"' in texts(found, Kind.REGISTRY)[0]
+    assert 5 == len(texts(found, Kind.ATTEMPT))
+    assert not [each for each in found.exhibits if "note" in each.text]
+    assert [f"E{number}" for number in range(1, len(found.exhibits) + 1)] == found.ids
+
+
+def test_two_failures_of_one_family_are_told_apart_and_the_one_that_is_asked_for_comes_first(
+    clinic: Clinic,
+) -> None:
+    clinic.fail("mail", 4)
+    [other] = clinic.fail("mail", 1, error="KeyError: 'subject'")
+    signature = clinic.store.inspect(other)["signature"]
+
+    of_family, of_signature = evidence_of(clinic, "mail"), evidence_of(clinic, signature)
+
+    assert [4, 1] == [int(text.split()[0]) for text in texts(of_family, Kind.FAILURES)]
+    assert signature == of_family.signatures[1] == of_signature.signatures[0]
+    assert "KeyError" in texts(of_signature, Kind.FAILURES)[0]
+    assert "KeyError" in texts(of_signature, Kind.TRACEBACK)[0]
+
+
+def test_a_retry_has_the_signature_of_the_dead_that_failed_like_it(clinic: Clinic) -> None:
+    clinic.retry("mail", 3)
+    before = evidence_of(clinic, "mail").signatures
+    [dead] = clinic.fail("mail")
+
+    after = evidence_of(clinic, "mail")
+
+    assert (clinic.store.inspect(dead)["signature"],) == after.signatures != before
+    assert (after.likeness,) == before
+
+
+def test_what_is_dead_for_days_is_found_by_its_signature_and_by_its_family(clinic: Clinic) -> None:
+    [dead] = clinic.fail("mail")
+    signature = clinic.store.inspect(dead)["signature"]
+    clinic.world.wait(3 * 86_400)
+
+    for name in (signature, signature[:-3], "mail", "mail.do", dead):
+        found = evidence_of(clinic, name)
+        assert (signature,) == found.signatures, name
+        assert 1 == len(texts(found, Kind.TRACEBACK)), name
+        assert (0, None) == (found.failed, found.onset_at), name
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(clinic: Clinic) -> None:
+    with pytest.raises(UnknownTarget, match="did you mean 'mail'"):
+        evidence_of(clinic, "mial")
+
+
+def test_no_secret_leaves_in_payload_traceback_reason_or_commit(
+    clinic: Clinic, models: ModelClient, api: MessagesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_API_KEY", PLANTED[2])
+    checkout = _checkout(tmp_path / "shop", f"Use password={PLANTED[1]} for the shop")
+    payload = {"to": "anna@example.org", "password": PLANTED[0], "auth": {"token": TOKEN}, PLANTED[1]: 1}
+    clinic.fail("mail", 2, error=f"LoginFailed: {PLANTED[0]} and {PLANTED[2]} were refused", data=payload)
+    # What knew no better when it failed is masked when it leaves.
+    clinic.retry("mail", 2, error=f"LoginFailed: password={PLANTED[1]}, sent {PLANTED[0]}, {TOKEN}")
+    clinic.world.queue.pause("mail", reason=f"rotating api_key={PLANTED[1]} after {PLANTED[2]}")
+    desk = clinic.desk_of(models, checkout)
+    api.script(said())
+
+    made = desk.diagnose("mail", actor="joel")
+
+    [asked] = api.requests
+    kept = json.dumps(made.record)
+    for secret in (*PLANTED, TOKEN, "anna"):
+        assert secret not in json.dumps(asked.body)
+        assert secret not in kept
+    assert "LoginFailed" in asked.per_call
+    assert "to: text(..16)" in asked.per_call
+    assert "commit " in asked.per_call
+
+
+def test_a_secret_that_a_model_writes_is_not_kept(clinic: Clinic, api: MessagesApi) -> None:
+    clinic.fail("mail")
+    api.script(said(proposed_fix=f"Set the header to Bearer {TOKEN}."))
+
+    found = clinic.desk.diagnose("mail", actor="joel").record["diagnosis"]
+
+    assert "Set the header to" in found["proposed_fix"]
+    assert TOKEN not in json.dumps(found)
+
+
+def test_much_of_everything_stays_within_the_size(clinic: Clinic) -> None:
+    for number in range(25):
+        clinic.fail("mail", 1, error=f"Error{chr(65 + number)}: " + "y" * 3_000, data={"to": "z" * 50_000})
+        clinic.world.queue.pause("mail", reason="w" * 900)
+        clinic.world.queue.resume("mail", reason="w" * 900)
+
+    found = evidence_of(clinic, "mail")
+
+    assert len(found.block()) <= MOST_BYTES + 100
+    assert {Kind.FAILURES, Kind.TRACEBACK, Kind.CONTROL} <= {each.kind for each in found.exhibits}
+
+
+def test_a_message_that_nobody_can_read_is_evidence_all_the_same(clinic: Clinic) -> None:
+    clinic.world.admit("mail", payload="{not json \xff")
+    clinic.world.work(1, error="DecodeError: Expecting property name")
+
+    assert 1 == evidence_of(clinic, "mail").failed
+
+
+# -- deploys --------------------------------------------------------------------------------------
+
+
+def _checkout(folder: Path, *subjects: str) -> Path:
+    folder.mkdir()
+    who = {"GIT_AUTHOR_NAME": "Ann Author", "GIT_AUTHOR_EMAIL": "ann@example.org",
+           "GIT_COMMITTER_NAME": "Ann Author", "GIT_COMMITTER_EMAIL": "ann@example.org"}  # fmt: skip
+    run = lambda *words: subprocess.run(  # noqa: E731
+        ["git", "-C", str(folder), *words], check=True, capture_output=True, env=os.environ | who
+    )
+    run("init", "-q")
+    for number, subject in enumerate(subjects):
+        (folder / f"shop{number}.py").write_text("")
+        run("add", "-A")
+        run("commit", "-q", "-m", subject)
+    return folder
+
+
+def test_commits_are_told_with_their_files_and_without_their_authors(tmp_path: Path) -> None:
+    checkout = _checkout(tmp_path / "shop", "First", "A \x1fforged\x1e record \u202e")
+    now = at_of(
+        subprocess.run(
+            ["git", "-C", str(checkout), "log", "-1", "--format=%cI"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
+
+    found = commits_of(checkout, now - MINUTE, now + MINUTE)
+
+    assert 2 >= len(found) >= 1
+    assert "First (shop0.py)" in found[-1].text
+    assert not [each for each in found if "Ann" in each.text or "\x1e" in each.text or "\u202e" in each.text]
+    assert [] == commits_of(checkout, now - 3 * MINUTE, now - 2 * MINUTE)
+
+
+def test_no_checkout_and_no_git_are_no_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [] == commits_of(None, 0, 1)
+    assert [] == commits_of(tmp_path / "nowhere", 0, 1)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert [] == commits_of(tmp_path, 0, 1)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [] == commits_of(tmp_path, 0, 1)
