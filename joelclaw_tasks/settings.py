@@ -39,6 +39,8 @@ _ENV_NAMES = {
     "observer_night_families": "QUEUE_OBSERVER_NIGHT_FAMILIES",
     "observer_quiet_hours": "QUEUE_OBSERVER_QUIET_HOURS",
     "diagnosis_mode": "QUEUE_DIAGNOSIS_MODE",
+    "restate_ingress_url": "RESTATE_INGRESS_URL",
+    "restate_admin_url": "RESTATE_ADMIN_URL",
 }
 #: Settings that are one word of a list.
 _WORDS = {
@@ -112,6 +114,11 @@ class Settings:
     observer_night_families: str = ""  # which rest in the quiet hours
     observer_quiet_hours: str = "23:00-07:00 America/Los_Angeles"
     diagnosis_mode: str = "off"  # on: failures that last are diagnosed without asking (docs/diagnosis.md)
+    # See docs/restate.md.
+    with_restate: bool = False  # `joelclaw up` runs a Restate server of its own
+    restate_ingress_url: str | None = field(default=None, repr=False)  # they may hold a password
+    restate_admin_url: str | None = field(default=None, repr=False)
+    restate_timeout_s: int = 10  # the longest that a request to Restate may take
 
     @property
     def slack_ms(self) -> tuple[int, int, int, int]:
@@ -195,10 +202,12 @@ def _switch(name: str, text: str) -> bool:
 
 def _running_fleet(path: Path) -> dict[str, Any]:
     try:
-        redis_url = json.loads(path.read_text())["redis_url"]
-    except (OSError, ValueError, KeyError, TypeError):
+        state = json.loads(path.read_text())
+        found = {"redis_url": state["redis_url"]}
+        urls = {name: state.get(name) for name in ("restate_ingress_url", "restate_admin_url")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return {"redis_url": redis_url}
+    return found | {name: url for name, url in urls.items() if url}
 
 
 def _checked(settings: Settings) -> Settings:
@@ -212,8 +221,12 @@ def _checked(settings: Settings) -> Settings:
         except ValueError:
             # The URL itself may hold a password.
             raise SettingsError(f"REDIS_URL must be {FORMS}") from None
-    if settings.anthropic_base_url is not None and not _is_web_address(settings.anthropic_base_url):
-        raise SettingsError("ANTHROPIC_BASE_URL must be http(s)://host[:port][/path]")
+    for name in ("anthropic_base_url", "restate_ingress_url", "restate_admin_url"):
+        url = getattr(settings, name)
+        if url is not None and not _is_web_address(url):
+            raise SettingsError(f"{_ENV_NAMES[name]} must be http(s)://host[:port][/path]")
+    if not 1 <= settings.restate_timeout_s <= 300:
+        raise SettingsError(f"restate_timeout_s must be 1 to 300, not {settings.restate_timeout_s}")
     if not 0 <= settings.default_priority <= 3:
         raise SettingsError(f"default_priority must be 0 to 3, not {settings.default_priority}")
     if list(settings.slack_ms) != sorted(settings.slack_ms):
