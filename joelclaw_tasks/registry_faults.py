@@ -132,7 +132,7 @@ def _pattern_sentence(pattern: str, value: str) -> str:
     if pattern == ERROR_PATTERN:
         return f'{shown(value)} is not the name of an exception; write one such as "TimeoutError"'
     if pattern == RESTATE_PATTERN:
-        return f"{shown(value)} is no name of Restate's; use letters, digits and _ . - and start with a letter"
+        return f"{shown(value)} is no name in Restate; use letters, digits and _ . - and start with a letter"
     return (
         f"{shown(value)} is not a name; use 1 to 120 letters, digits and the characters _ . : / - "
         "and start with a letter or a digit"

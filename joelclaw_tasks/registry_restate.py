@@ -47,7 +47,9 @@ class RestateModel(Strict):
         if self.handler is None and not self.workflow:
             raise refuse('has no "handler"; add it')
         if self.key is not None and self.workflow:
-            raise refuse("key and workflow contradict: the key of a workflow is the id of the job; remove one")
+            raise refuse(
+                "key and workflow contradict: a workflow has the id of the job as its key; remove one"
+            )
         if self.deadline_s is not None and self.mode == "send":
             raise refuse('deadline_s belongs to a call, and a send waits for nothing; set "mode": "call"')
         if self.delay_s is not None and self.mode == "call" and self.delay_s >= self._deadline_s:

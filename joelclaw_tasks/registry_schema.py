@@ -211,7 +211,9 @@ class HandlerModel(ControlsModel):
     )
     queue: Name = Field(default="default", description="Celery queue: default (CPU, files) or io (network).")
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [_runs_by("task", "target"), _runs_by("restate", "restate")]})
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [_runs_by("task", "target"), _runs_by("restate", "restate")]}
+    )
 
     @field_validator("target", "restate")
     @classmethod

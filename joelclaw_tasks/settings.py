@@ -215,16 +215,7 @@ def _checked(settings: Settings) -> Settings:
         value = getattr(settings, setting.name)
         if isinstance(value, int) and value < 0:
             raise SettingsError(f"{setting.name} must not be negative, not {value}")
-    if settings.redis_url is not None:
-        try:
-            Address.parse(settings.redis_url)
-        except ValueError:
-            # The URL itself may hold a password.
-            raise SettingsError(f"REDIS_URL must be {FORMS}") from None
-    for name in ("anthropic_base_url", "restate_ingress_url", "restate_admin_url"):
-        url = getattr(settings, name)
-        if url is not None and not _is_web_address(url):
-            raise SettingsError(f"{_ENV_NAMES[name]} must be http(s)://host[:port][/path]")
+    _check_addresses(settings)
     if not 1 <= settings.restate_timeout_s <= 300:
         raise SettingsError(f"restate_timeout_s must be 1 to 300, not {settings.restate_timeout_s}")
     if not 0 <= settings.default_priority <= 3:
@@ -243,3 +234,16 @@ def _checked(settings: Settings) -> Settings:
     if settings.max_kills < 1:
         raise SettingsError(f"max_kills must be at least 1, not {settings.max_kills}")
     return settings
+
+
+def _check_addresses(settings: Settings) -> None:
+    # An address itself may hold a password.
+    if settings.redis_url is not None:
+        try:
+            Address.parse(settings.redis_url)
+        except ValueError:
+            raise SettingsError(f"REDIS_URL must be {FORMS}") from None
+    for name in ("anthropic_base_url", "restate_ingress_url", "restate_admin_url"):
+        url = getattr(settings, name)
+        if url is not None and not _is_web_address(url):
+            raise SettingsError(f"{_ENV_NAMES[name]} must be http(s)://host[:port][/path]")

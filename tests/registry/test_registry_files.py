@@ -61,8 +61,8 @@ def test_a_handler_without_a_queue_goes_to_default(directory: RegistryDirectory)
 
 
 RESTATE_FAULTS: list[tuple[dict[str, Any], str]] = [
-    ({"service": "a b"}, 'restate.service: "a b" is no name of Restate\'s; use letters, digits and _ . -'),
-    ({"handler": "../admin"}, 'restate.handler: "../admin" is no name of Restate\'s;'),
+    ({"service": "a b"}, 'restate.service: "a b" is no name in Restate; use letters, digits and _ . -'),
+    ({"handler": "../admin"}, 'restate.handler: "../admin" is no name in Restate;'),
     ({"handler": None}, 'restate: has no "handler"; add it'),
     ({"key": "user"}, "restate.key: \"user\" reads 'user', which no event has;"),
     ({"key": "data.user", "workflow": True}, "restate: key and workflow contradict:"),
@@ -99,7 +99,9 @@ def test_a_handler_of_type_restate_says_what_restate_runs(directory: RegistryDir
 
 
 def test_a_workflow_runs_its_handler_run(directory: RegistryDirectory) -> None:
-    directory.write_event(handlers=[a_restate_handler(handler=None, workflow=True, mode="call", deadline_s=9)])
+    directory.write_event(
+        handlers=[a_restate_handler(handler=None, workflow=True, mode="call", deadline_s=9)]
+    )
     expected = RestateSpec("Mail", "run", workflow=True, mode="call", deadline_ms=9_000)
     assert expected == directory.load().handler("mail.send").restate
 
@@ -112,9 +114,8 @@ def test_a_handler_of_type_restate_has_no_target_and_no_batch(directory: Registr
     ] == directory.faults()
     del wrong["target"]
     directory.write_event(handlers=[wrong])
-    assert [
-        f"{FILE}: handlers[0]: batch and restate contradict: Restate is called once for each event; remove batch"
-    ] == directory.faults()
+    [fault] = directory.faults()
+    assert fault.startswith(f"{FILE}: handlers[0]: batch and restate contradict: Restate is called once")
 
 
 HANDLER_FAULTS: list[tuple[dict[str, Any], str]] = [

@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import hypercorn.asyncio
 import hypercorn.config
@@ -27,6 +28,10 @@ def note(line: str) -> None:
         file.write(line + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def noted() -> list[str]:
+    return Path(sys.argv[2]).read_text().splitlines()
 
 
 @effects.handler()
@@ -53,9 +58,7 @@ async def refuse(ctx: restate.Context, what: dict) -> None:
 @effects.handler()
 async def stumble(ctx: restate.Context, what: dict) -> dict:
     """Fails twice as code fails, and then has its effect."""
-    with open(sys.argv[2]) as file:  # noqa: PTH123
-        stumbled = file.read().splitlines().count(f"stumbled {what['name']}")
-    if stumbled < 2:
+    if noted().count(f"stumbled {what['name']}") < 2:
         note(f"stumbled {what['name']}")
         raise RuntimeError("not yet")
     await ctx.run_typed("add", lambda: note(what["name"]))
