@@ -139,6 +139,11 @@ class RestateClient:
         body = json.dumps({"uri": service_url, "force": force}).encode()
         self._admin.ask("POST", "/deployments", body=body)
 
+    def services(self) -> set[str]:
+        """The names of all services, objects and workflows that are registered."""
+        found = self._admin.ask("GET", "/services").value
+        return {str(one["name"]) for one in found["services"]}
+
     def query(self, sql: str) -> list[dict[str, Any]]:
         """The rows of a query of Restate's own tables, such as sys_invocation."""
         answer = self._admin.ask("POST", "/query", body=json.dumps({"query": sql}).encode())

@@ -49,7 +49,11 @@ class Exchange:
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
             follow_redirects=False,
             trust_env=False,
-            headers={"User-Agent": "joelclaw_tasks", "Accept": "application/json"},
+            headers={
+                "User-Agent": "joelclaw_tasks",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+            },
         )
 
     def ask(
@@ -97,7 +101,8 @@ class Exchange:
 
 def _read(response: httpx.Response, ends_at: float) -> bytes:
     body = bytearray()
-    for chunk in response.iter_bytes(65_536):
+    # Without a size: with one, httpx gathers what drips in before it is looked at here.
+    for chunk in response.iter_bytes():
         body += chunk
         if len(body) > ANSWER_MOST_BYTES:
             raise RestateRefused(f"the answer is larger than {ANSWER_MOST_BYTES:,} bytes, and is not kept")

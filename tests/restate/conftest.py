@@ -98,10 +98,13 @@ class Durable:
 
         A line in the file may come twice, when a step was killed before Restate knew that it had ended.
         """
-        rows = self.client.query(
-            "select service_key, value_utf8 from state where service_name = 'Tally' and key = 'count' "
-            f"and service_key like '{prefix}%'"
-        )
+        try:
+            rows = self.client.query(
+                "select service_key, value_utf8 from state where service_name = 'Tally' and key = 'count' "
+                f"and service_key like '{prefix}%'"
+            )
+        except RestateAway:  # it has just started
+            return {}
         return {row["service_key"]: int(row["value_utf8"]) for row in rows}
 
     def end(self) -> None:

@@ -121,10 +121,8 @@ def test_a_job_that_is_delivered_twice_is_previously_accepted(
     job = emit(emitter, "thing/called", {"name": "again"}, id="event-2")
     wait_until(ended(store, job), "it ended")
     first = result_of(store, job)
-    # Celery keeps the first result of a success.
-    store.client.delete(
-        store.keys.job(job), f"celery-task-meta-{job}"
-    )  # a Redis that has lost its memory: Restate has not
+    # Redis has lost its memory, of which Celery's result is part. Restate has not.
+    store.client.delete(store.keys.job(job), f"celery-task-meta-{job}")
     emit(emitter, "thing/called", {"name": "again"}, id="event-2")
     wait_until(lambda: 2 == len(moves(store, job, "complete")), "it ended again")
     second = result_of(store, job)
