@@ -175,15 +175,15 @@ def registry_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(redis_url: str) -> Iterator[Store]:
-    store = store_of(redis_url)
+def store(redis_server: str) -> Iterator[Store]:
+    store = store_of(redis_server)
     yield store
     store.client.close()
 
 
 @pytest.fixture
-def emitter(redis_url: str, registry_dir: Path, store: Store) -> Emitter:
-    return emitter_of(redis_url, registry_dir, store)
+def emitter(redis_server: str, registry_dir: Path, store: Store) -> Emitter:
+    return emitter_of(redis_server, registry_dir, store)
 
 
 def store_of(redis_url: str) -> Store:
@@ -234,8 +234,23 @@ class Workers:
             self.kill(worker)
 
 
+@pytest.fixture(scope="module")
+def worker(
+    redis_server: str, registry_dir: Path, tmp_path_factory: pytest.TempPathFactory, durable_server: Durable
+) -> Iterator[Workers]:
+    """One worker for all tests of a file; each of them has names of its own."""
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushall()
+    home = tmp_path_factory.mktemp("home")
+    workers = workers_of(redis_server, registry_dir, home, durable_server.server.ingress_url)
+    workers.start(size=2)
+    yield workers
+    workers.end()
+
+
 @pytest.fixture
 def workers(redis_url: str, registry_dir: Path, tmp_path: Path, durable: Durable) -> Iterator[Workers]:
+    """Workers of one test alone, and an empty Redis."""
     workers = workers_of(redis_url, registry_dir, tmp_path, durable.server.ingress_url)
     yield workers
     workers.end()

@@ -60,7 +60,7 @@ def test_an_output_is_looked_for_and_waited_for(durable: Durable):
 
 
 def test_an_output_of_nobody_is_refused(durable: Durable):
-    with pytest.raises(RestateRefused, match="404"):
+    with pytest.raises(RestateRefused, match="Restate answered 400: bad invocation id"):
         durable.client.output("inv_1nobody/../../x")
 
 

@@ -3,52 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import redis
 
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter
 from tests.conftest import wait_until
-from tests.restate.conftest import (
-    Durable,
-    Workers,
-    emit,
-    emitter_of,
-    ended,
-    moves,
-    result_of,
-    store_of,
-    workers_of,
-)
-
-
-@pytest.fixture(scope="module")
-def worker(
-    redis_server: str, registry_dir: Path, tmp_path_factory: pytest.TempPathFactory, durable_server: Durable
-) -> Iterator[Workers]:
-    """One worker for all tests here; each has names of its own."""
-    with redis.Redis.from_url(redis_server) as client:
-        client.flushall()
-    home = tmp_path_factory.mktemp("home")
-    workers = workers_of(redis_server, registry_dir, home, durable_server.server.ingress_url)
-    workers.start(size=2)
-    yield workers
-    workers.end()
-
-
-@pytest.fixture
-def store(redis_server: str) -> Iterator[Store]:
-    store = store_of(redis_server)
-    yield store
-    store.client.close()
-
-
-@pytest.fixture
-def emitter(redis_server: str, registry_dir: Path, store: Store) -> Emitter:
-    return emitter_of(redis_server, registry_dir, store)
+from tests.restate.conftest import Durable, Workers, emit, ended, moves, result_of
 
 
 def failure_of(store: Store, job: str) -> str:
