@@ -39,6 +39,8 @@ demo: venv ## Start a fleet, send real events through it and show what became of
 	$(BIN)/joelclaw demo
 
 test: check restate ## Everything CI runs: the checks, then all tests
+	@# Hundreds of processes import the package; where Python may not keep what it compiled, each would compile it anew.
+	$(BIN)/python -m compileall -q joelclaw_tasks tests bench chaos beat_schedule.py celeryconfig.py
 	$(BIN)/python -m pytest -m "not timing" -n $(WORKERS) --dist loadfile
 	$(BIN)/python -m pytest -m timing -n 0
 

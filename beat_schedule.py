@@ -15,6 +15,7 @@ beat_schedule: dict[str, dict[str, Any]] = {
         "args": ("subscription/check-feeds.requested", {}),
     },
     "health-pulse-redis": {"task": "health.redis", "schedule": 60.0, "options": {"expires": 55}},
+    "notify": {"task": "joelclaw.notify", "schedule": 60.0, "options": {"expires": 55}},
 }
 
 # The observer is off unless somebody wants it (docs/observer.md). A pass that comes late is of no use.

@@ -41,6 +41,15 @@ _ENV_NAMES = {
     "diagnosis_mode": "QUEUE_DIAGNOSIS_MODE",
     "restate_ingress_url": "RESTATE_INGRESS_URL",
     "restate_admin_url": "RESTATE_ADMIN_URL",
+    "telegram_bot_token": "TELEGRAM_BOT_TOKEN",
+    "telegram_bot_token_file": "TELEGRAM_BOT_TOKEN_FILE",
+    "telegram_chat_ids": "TELEGRAM_CHAT_IDS",
+    "telegram_webhook_secret": "TELEGRAM_WEBHOOK_SECRET",
+    "telegram_webhook_secret_file": "TELEGRAM_WEBHOOK_SECRET_FILE",
+    "telegram_base_url": "TELEGRAM_BASE_URL",
+    "todoist_api_token": "TODOIST_API_TOKEN",
+    "todoist_api_token_file": "TODOIST_API_TOKEN_FILE",
+    "todoist_base_url": "TODOIST_BASE_URL",
 }
 #: Settings that are one word of a list.
 _WORDS = {
@@ -48,6 +57,10 @@ _WORDS = {
     "observer_operator": ("static", "sonnet"),
     "diagnosis_mode": ("off", "on"),
 }
+_WEB_ADDRESSES = (
+    "anthropic_base_url", "notify_webhook_url", "telegram_base_url", "todoist_base_url", "restate_ingress_url",
+    "restate_admin_url",
+)  # fmt: skip
 _DEFAULT_HOME = Path(".joelclaw")
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -119,6 +132,25 @@ class Settings:
     restate_ingress_url: str | None = field(default=None, repr=False)  # they may hold a password
     restate_admin_url: str | None = field(default=None, repr=False)
     restate_timeout_s: int = 10  # the longest that a request to Restate may take
+    # Who is told, and how much (docs/notify.md). Of a file of secrets the first line is used, but every line
+    # of telegram_webhook_secret_file is accepted.
+    notify: str = "console"  # any of console, telegram, todoist, webhook, with commas between
+    notify_quiet_hours: str = ""  # as above; none: all hours are loud
+    notify_cooldown_s: int = 900  # how long a cause is quiet after it was told
+    notify_most_per_hour: int = 20  # messages to each sink but the console; 0: any number
+    notify_digest_lines: int = 20
+    notify_webhook_url: str | None = field(default=None, repr=False)  # it may hold a password
+    notify_webhook_secret: str | None = field(default=None, repr=False)
+    notify_webhook_secret_file: Path | None = None
+    telegram_bot_token: str | None = field(default=None, repr=False)
+    telegram_bot_token_file: Path | None = None
+    telegram_chat_ids: str = ""  # with commas between: who is told, and who may press buttons
+    telegram_webhook_secret: str | None = field(default=None, repr=False)
+    telegram_webhook_secret_file: Path | None = None
+    telegram_base_url: str = field(default="https://api.telegram.org", repr=False)
+    todoist_api_token: str | None = field(default=None, repr=False)
+    todoist_api_token_file: Path | None = None
+    todoist_base_url: str = field(default="https://api.todoist.com", repr=False)
 
     @property
     def slack_ms(self) -> tuple[int, int, int, int]:
@@ -147,7 +179,7 @@ class Settings:
         Raises SettingsError.
         """
         env = os.environ if env is None else env
-        known = {_ENV_NAMES.get(f.name, f"JOELCLAW_{f.name.upper()}"): f for f in fields(cls)}
+        known = {_variable(f.name): f for f in fields(cls)}
         values: dict[str, Any] = {}
         for name, text in env.items():
             if name in known:
@@ -162,6 +194,11 @@ class Settings:
         values.update(_running_fleet(home / "fleet.json"))
         values.update({name: value for name, value in overrides.items() if value is not None})
         return _checked(cls(**values))
+
+
+def _variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return _ENV_NAMES.get(name, f"JOELCLAW_{name.upper()}")
 
 
 def is_loopback(host: str) -> bool:
@@ -243,7 +280,7 @@ def _check_addresses(settings: Settings) -> None:
             Address.parse(settings.redis_url)
         except ValueError:
             raise SettingsError(f"REDIS_URL must be {FORMS}") from None
-    for name in ("anthropic_base_url", "restate_ingress_url", "restate_admin_url"):
+    for name in _WEB_ADDRESSES:
         url = getattr(settings, name)
         if url is not None and not _is_web_address(url):
-            raise SettingsError(f"{_ENV_NAMES[name]} must be http(s)://host[:port][/path]")
+            raise SettingsError(f"{_variable(name)} must be http(s)://host[:port][/path]")

@@ -36,6 +36,9 @@ def _look_up_no_real_model(host: Any, *args: Any, **options: Any) -> Any:
     if name.lower().rstrip(".").endswith("anthropic.com"):
         _REAL_HOSTS.append(name)
         raise OSError(f"a test wants to ask a real model at {name}; give it the fixture `api`")
+    if name.lower().rstrip(".").endswith(("telegram.org", "todoist.com")):
+        _REAL_HOSTS.append(name)
+        raise OSError(f"a test wants to tell somebody at {name}; give it a local server (tests/notify)")
     return _look_up(host, *args, **options)
 
 

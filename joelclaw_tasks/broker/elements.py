@@ -13,6 +13,7 @@ from kombu.utils.json import dumps, loads
 
 from joelclaw_tasks.broker.evidence import describe
 from joelclaw_tasks.broker.jobs import REASON_PROPERTY, SPLIT_PROPERTY
+from joelclaw_tasks.core.masking import secrets_of_call
 from joelclaw_tasks.core.redaction import redacted, secrets_of
 from joelclaw_tasks.core.retrying import asked_wait_s, is_worth_retrying, retry_delay_s
 from joelclaw_tasks.core.spec import RetrySpec
@@ -95,7 +96,8 @@ def run_controlled(
                 raise
             raise cause from None
         countdown = max(retry_delay_s(task.request.retries, policy), asked_wait_s(cause))
-        reason = redacted(describe(cause), secrets_of())
+        secrets = secrets_of() | secrets_of_call(task, task.request.args, task.request.kwargs)
+        reason = redacted(describe(cause), secrets)
         raise task.retry(exc=cause, countdown=countdown, **{REASON_PROPERTY: reason}) from None
 
 

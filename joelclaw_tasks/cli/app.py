@@ -21,8 +21,10 @@ from joelclaw_tasks.cli.diagnose import diagnose
 from joelclaw_tasks.cli.diagnosis import diagnosis
 from joelclaw_tasks.cli.emit import emit
 from joelclaw_tasks.cli.envelope import Outcome
+from joelclaw_tasks.cli.evaluate import evaluate
 from joelclaw_tasks.cli.invocation import Invocation
 from joelclaw_tasks.cli.models import models
+from joelclaw_tasks.cli.notify import notify
 from joelclaw_tasks.cli.observer import observer
 from joelclaw_tasks.cli.queue import queue
 from joelclaw_tasks.cli.registry import registry
@@ -37,8 +39,8 @@ _LATE = {
     "doctor": "Check environment, Redis, registry and settings.",
 }
 _ORDER = (
-    "up", "demo", "doctor", "emit", "queue", "observer", "diagnose", "diagnosis", "dead", "registry",
-    "models", "dev",
+    "up", "demo", "doctor", "emit", "queue", "observer", "diagnose", "diagnosis", "notify", "dead",
+    "registry", "models", "eval", "dev",
 )  # fmt: skip
 
 
@@ -70,9 +72,11 @@ app = typer.Typer(
 )
 app.command("emit")(command(emit))
 app.command("diagnose")(command(diagnose))
+app.command("eval")(evaluate)
 app.add_typer(queue, name="queue")
 app.add_typer(observer, name="observer")
 app.add_typer(diagnosis, name="diagnosis")
+app.add_typer(notify, name="notify")
 app.add_typer(dead, name="dead")
 app.add_typer(registry, name="registry")
 app.add_typer(models, name="models")

@@ -47,9 +47,9 @@ def diagnose(
     actions: list[NextAction] = []
     if not made.is_new:
         actions.append(NextAction(_again(target), "ask and pay anew"))
-    actions += [*verdict_actions(record), NextAction(show_command(record["id"]), "see it again"), LIST]
+    actions += [*verdict_actions(record), NextAction(show_command(record["id"]), "all of its evidence"), LIST]
     result: dict[str, Any] = {"is_new": made.is_new, "diagnosis": record}
-    return Outcome(result, actions, diagnosis_view(record, is_new=made.is_new))
+    return Outcome(result, actions, diagnosis_view(record, is_new=made.is_new, only_cited=True))
 
 
 def _again(target: str) -> str:

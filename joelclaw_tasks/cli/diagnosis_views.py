@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from joelclaw_tasks.cli.duration import duration
@@ -74,8 +74,10 @@ def diagnoses_view(found: Sequence[Mapping[str, Any]]) -> Callable[[Console], No
     return view
 
 
-def diagnosis_view(record: Mapping[str, Any], *, is_new: bool = True) -> Callable[[Console], None]:
-    """What is thought, on which grounds, and what to do."""
+def diagnosis_view(
+    record: Mapping[str, Any], *, is_new: bool = True, only_cited: bool = False
+) -> Callable[[Console], None]:
+    """What is thought, on which grounds, and what to do; with all exhibits, or those that it rests on."""
 
     def view(console: Console) -> None:
         subject, found = record["evidence"]["subject"], record["diagnosis"]
@@ -103,7 +105,8 @@ def diagnosis_view(record: Mapping[str, Any], *, is_new: bool = True) -> Callabl
             console.print(text(f"no cause is named: {found['abstains_because']}", "yellow"))
         _causes(console, found["candidates"])
         _said(console, found)
-        _exhibits(console, record["evidence"])
+        cited = {id for part in (*found["candidates"], *found["tried"]) for id in part["evidence"]}
+        _exhibits(console, record["evidence"], cited if only_cited and cited else None)
         verdict = record["verdict"]
         if verdict is not None:
             why = f": {verdict['reason']}" if verdict["reason"] else ""
@@ -132,14 +135,20 @@ def _said(console: Console, found: Mapping[str, Any]) -> None:
         console.print(text(found["proposed_diff"]))
 
 
-def _exhibits(console: Console, evidence: Mapping[str, Any]) -> None:
+def _exhibits(console: Console, evidence: Mapping[str, Any], wanted: Collection[str] | None) -> None:
+    shown_of = [each for each in evidence["exhibits"] if wanted is None or each["id"] in wanted]
+    if not shown_of:
+        return
     listing = table("evidence", "kind", "when", "what")
-    for each in evidence["exhibits"]:
+    for each in shown_of:
         shown = " ".join(each["text"].split())
         shown = shown if len(shown) <= _EXHIBIT_MOST else shown[: _EXHIBIT_MOST - 1] + "…"
         when = "-" if each["at"] is None else clock_time(each["at"])
         listing.add_row(text(each["id"]), text(_words(each["kind"])), text(when), text(shown))
     console.print(listing)
+    more = len(evidence["exhibits"]) - len(shown_of)
+    if more:
+        console.print(text(f"{more} more exhibits are cited nowhere", "dim"))
     if evidence["omitted"]:
         console.print(text(f"{evidence['omitted']} more did not fit", "dim"))
 

@@ -18,8 +18,8 @@ from joelclaw_tasks.errors import UnknownDiagnosis
 HOLD_MS = 24 * 3_600_000
 KEEP_MS = 90 * 24 * 3_600_000
 MOST_DIAGNOSES = 200
-#: What is wanted: more than this is not remembered.
-MOST_SUSPECTS = 100
+#: What is wanted, and what has failed lately: more than this is not remembered.
+MOST_SUSPECTS, MOST_FAILING = 100, 5_000
 ALL = "*"
 
 Verdict = Literal["accepted", "rejected"]
@@ -124,6 +124,33 @@ class Diagnoses:
     def seen_to(self, name: str) -> None:
         """It was looked at: nobody wants it any more."""
         self._store.ask(lambda: self._client.zrem(self._store.keys.suspects, name))
+
+    # -- what has failed lately, so that the stream is read once --------------------------------
+
+    def looked_until(self) -> int:
+        """Up to when failures are remembered (epoch ms); 0: not at all."""
+        found = self._store.ask(lambda: self._client.hget(self._store.keys.diagnoses, "looked_until"))
+        return int(found or 0)
+
+    def remember(self, failures: Mapping[str, int], since_at: int, until_at: int) -> list[str]:
+        """Add failures (what is known of each -> when), and forget those before `since_at`; answers all.
+
+        The same failure twice is one.
+        """
+        key = self._store.keys.failing
+
+        def add() -> list[bytes]:
+            pipe = self._client.pipeline(transaction=True)
+            if failures:
+                pipe.zadd(key, dict(failures))
+            pipe.zremrangebyscore(key, "-inf", f"({since_at}")
+            pipe.zremrangebyrank(key, 0, -MOST_FAILING - 1)
+            pipe.pexpire(key, until_at - since_at)
+            pipe.hset(self._store.keys.diagnoses, "looked_until", until_at)
+            pipe.zrange(key, 0, -1)
+            return list(pipe.execute()[-1])
+
+        return [each.decode() for each in self._store.ask(add)]
 
     def _read(self, ids: Sequence[str]) -> list[dict[str, Any] | None]:
         def read() -> list[Any]:

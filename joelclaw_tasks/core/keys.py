@@ -52,8 +52,21 @@ KEYS: dict[str, str] = {
     "passes": "passes",  # stream: what the observer saw, proposed and did; the newest 2,000 records
     "diagnosis": "diagnosis:%s",  # hash of one: record, verdict (both JSON); goes by itself after 90 days
     "diagnosed": "diagnosed:%s",  # string of a failure: "<id of its diagnosis> <until>": not again before
-    "diagnoses": "diagnoses",  # hash: last -> how many diagnoses there were
+    "diagnoses": "diagnoses",  # hash: last -> how many there were; looked_until -> of failing
+    "failing": "failing",  # zset: what failed within two hours, as JSON -> at; goes by itself
     "suspects": "suspects",  # zset: what somebody wants diagnosed -> since when
+    "notify_cause": "notify_cause:%s",  # hash of a cause: since when it is open, what was told of it and when
+    "notify_mutes": "notify_mutes",  # hash: cause -> "<until>|<JSON: who stopped it, and why>"
+    "notify_held": "notify_held",  # zset: causes of which something was held back -> when it goes out
+    "notify_held_notes": "notify_held_notes",  # hash: cause -> "<how many>|<first_at>|<level>|<the newest>"
+    "notify_outbox": "notify_outbox:%s",  # zset of a sink: ids of what it has not taken yet -> told_at
+    "notify_notes": "notify_notes:%s",  # hash of a sink: id -> the notification as JSON
+    "notify_sink": "notify_sink:%s",  # hash of a sink: who delivers to it now, until when it is away, and why
+    "notify_sent": "notify_sent:%s",  # zset of a sink: ids of what it took within the last hour -> sent_at
+    "notify_log": "notify_log",  # stream: what became of each notification; the newest 1,000
+    "notify_buttons": "notify_buttons:%s",  # string of a notification with buttons: the notification as JSON
+    "notify_button": "notify_button:%s",  # string of a button that was pressed: by whom, and what came of it
+    "notify_tasks": "notify_tasks",  # hash: cause -> id of its open task in Todoist
     "format": "format",  # string: see core/format.py
     "transitions": "transitions",  # stream: one entry per verb
 }

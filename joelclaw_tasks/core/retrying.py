@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from joelclaw_tasks.core.spec import RetrySpec
 
 
-def retry_delay_s(retries: int, policy: RetrySpec) -> float:
-    """Seconds before retry number `retries` (0 first): exponential with full jitter.
+def retry_delay_s(
+    retries: int, policy: RetrySpec, uniform: Callable[[float, float], float] = random.uniform
+) -> float:
+    """Seconds before retry number `retries` (0 first): exponential with full jitter, drawn by `uniform`.
 
     Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
     ceiling = min(policy.cap_s, policy.base_s * 2.0 ** min(retries, 60))
-    return random.uniform(0, ceiling)  # noqa: S311  # spreads load, guards nothing
+    return uniform(0, ceiling)
 
 
 def asked_wait_s(error: BaseException) -> float:

@@ -32,7 +32,8 @@ from joelclaw_tasks.fleet.watchdog import watchdog_step
 from joelclaw_tasks.handlers.world import World
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.triage import Triage
-from joelclaw_tasks.notify.console import notify
+from joelclaw_tasks.notify.notifier import Notifier, Pace
+from joelclaw_tasks.notify.sinks import sinks_of
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.restate.client import RestateClient
 from joelclaw_tasks.routines.health import check_redis
@@ -64,8 +65,10 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
             add_restate_task(app, handler, handler.restate, fleet.restate)
 
     add_steering_tasks(app, lambda: Queue(fleet.store, settings))
-    add_observer_task(app, lambda: Queue(fleet.store, settings), settings, registry, fleet.models)
-    add_diagnosis_task(app, lambda: fleet.store, settings, registry, fleet.models)
+    add_observer_task(
+        app, lambda: Queue(fleet.store, settings), settings, registry, fleet.models, fleet.notifier
+    )
+    add_diagnosis_task(app, lambda: fleet.store, settings, registry, fleet.models, fleet.notifier)
 
     @app.task(name="joelclaw.emit", bind=True, shared=False)
     def emit_task(task: Task, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,9 +79,17 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     def health_redis() -> dict[str, Any]:
         """Check the Redis of this fleet; tells the operator when it is not healthy."""
         check = check_redis(fleet.store.client)
-        if check.status != "healthy":
-            notify(f"Redis {check.detail}.", cause="health.redis", severity="warning")
+        if check.status == "healthy":
+            fleet.notifier()("Redis is well again.", cause="health.redis", change="resolved")
+        else:
+            said = f"Redis {check.detail}."
+            fleet.notifier()(said, cause="health.redis", severity="warning", change="opened")
         return check.to_wire()
+
+    @app.task(name="joelclaw.notify", shared=False)
+    def notify_due() -> dict[str, Any]:
+        """Send what was held back and may go now, and what the sinks have not taken yet."""
+        return fleet.notifier().run_due()
 
     @app.task(name=TRIAGE_TASK, shared=False, ignore_result=True)
     def triage(_window: int = 0) -> dict[str, int]:
@@ -91,6 +102,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
         if sender is not None and sender.app is app:
             start_tracing()
             _import_handlers(registry)
+            _check_sinks(settings)
             if settings.triage_mode != "off":
                 # The SDK takes longer to import than the first held job may wait.
                 fleet.models().warm_up()
@@ -118,18 +130,20 @@ class _Fleet:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self._settings = settings
         self._registry = registry
-        self._made: dict[int, tuple[Emitter, World]] = {}
+        self._made: dict[int, tuple[Emitter, World, Notifier]] = {}
         self._models: dict[int, tuple[ModelClient, Triage]] = {}
         self._restate: dict[int, RestateClient] = {}
         self._guard = threading.Lock()
 
-    def _of_this_process(self) -> tuple[Emitter, World]:
+    def _of_this_process(self) -> tuple[Emitter, World, Notifier]:
         pid = os.getpid()
         with self._guard:
             if pid not in self._made:
                 emitter = Emitter(self._settings, self._registry, Store.connect(self._settings))
-                world = World(data_dir=self._settings.files_dir, emit=emitter.emit, notify=notify)
-                self._made = {pid: (emitter, world)}
+                # On a connection of its own: whoever tells something waits for Redis a shorter time.
+                notifier = Notifier.of(self._settings)
+                world = World(data_dir=self._settings.files_dir, emit=emitter.emit, notify=notifier)
+                self._made = {pid: (emitter, world, notifier)}
             return self._made[pid]
 
     def restate(self) -> RestateClient:
@@ -149,7 +163,7 @@ class _Fleet:
         return self._intelligence()[1]
 
     def _intelligence(self) -> tuple[ModelClient, Triage]:
-        emitter, _ = self._of_this_process()
+        emitter = self._of_this_process()[0]
         with self._guard:
             pid = os.getpid()
             if pid not in self._models:
@@ -161,6 +175,9 @@ class _Fleet:
     @property
     def store(self) -> Store:
         return self._of_this_process()[0].store
+
+    def notifier(self) -> Notifier:
+        return self._of_this_process()[2]
 
     def world(self) -> World:
         return self._of_this_process()[1]
@@ -175,6 +192,15 @@ def _import_handlers(registry: Registry) -> None:
     if faults:
         # Celery swallows exceptions of signal receivers, but not SystemExit.
         raise SystemExit(f"joelclaw_tasks: {RegistryError(faults)}")
+
+
+def _check_sinks(settings: Settings) -> None:
+    """A sink that lacks its token is found out now, not when somebody must be told."""
+    try:
+        sinks_of(settings)
+        Pace.of(settings)
+    except SettingsError as error:
+        raise SystemExit(f"joelclaw_tasks: {error}\n{error.fix}") from None
 
 
 def _before_consuming(registry: Registry, fleet: _Fleet) -> type[StartStopStep]:

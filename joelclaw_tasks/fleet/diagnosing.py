@@ -10,7 +10,7 @@ from joelclaw_tasks.fleet.observing import health_of
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.diagnosis.collect import Collector
 from joelclaw_tasks.intelligence.diagnosis.desk import Desk
-from joelclaw_tasks.notify.console import notify
+from joelclaw_tasks.notify.notifier import Notifier
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 
@@ -25,8 +25,9 @@ def desk_of(
     settings: Settings,
     registry: Registry | None,
     models: Callable[[], ModelClient] | None = None,
+    notifier: Callable[[], Notifier] | None = None,
 ) -> Desk:
-    """A desk on the queue of a store. `models` answers the client of a process that lives on.
+    """A desk on the queue of a store. `models` and `notifier` answer those of a process that lives on.
 
     Without a registry there are no tiers of models, and fixed rules answer. Raises SettingsError.
     """
@@ -39,7 +40,11 @@ def desk_of(
     )
     known = registry or Registry(())
     connect = models or (lambda: ModelClient.connect(settings, known, store))
-    return Desk(store, registry, collector, connect, notify)
+
+    def tell(*said: Any, **options: Any) -> None:
+        (notifier() if notifier else Notifier.of(settings, store))(*said, **options)
+
+    return Desk(store, registry, collector, connect, tell)
 
 
 def add_diagnosis_task(
@@ -48,15 +53,16 @@ def add_diagnosis_task(
     settings: Settings,
     registry: Registry,
     models: Callable[[], ModelClient],
+    notifier: Callable[[], Notifier],
 ) -> None:
-    """Register it; `store` and `models` answer those of this process."""
+    """Register it; `store`, `models` and `notifier` answer those of this process."""
 
     @app.task(name=TASK, shared=False, priority=0)
     def diagnose() -> dict[str, Any]:
         """Diagnose the first failure that deserves it; answers its id, and one word for what came of it."""
         if settings.diagnosis_mode != "on":
             return {"id": None, "state": "disabled"}
-        record = desk_of(store(), settings, registry, models).look()
+        record = desk_of(store(), settings, registry, models, notifier).look()
         return {"id": None, "state": "nothing"} if record is None else {
             "id": record["id"], "state": record["state"],
         }  # fmt: skip

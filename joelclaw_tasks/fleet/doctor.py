@@ -13,6 +13,7 @@ from joelclaw_tasks.fleet.check import Check, fail, ok
 from joelclaw_tasks.fleet.fleet_checks import process_checks, queue_checks, secret_checks
 from joelclaw_tasks.fleet.home import FleetHome
 from joelclaw_tasks.fleet.machine_checks import disk_check, package_check, python_check, server_check
+from joelclaw_tasks.fleet.notify_checks import notify_checks
 from joelclaw_tasks.fleet.redis_checks import redis_checks, same_redis_check
 from joelclaw_tasks.fleet.restate_checks import restate_checks
 from joelclaw_tasks.registry import Registry
@@ -42,6 +43,7 @@ def examine(home: Path | None = None, env: Mapping[str, str] | None = None) -> I
     redis = list(_guarded("redis", lambda: redis_checks(settings.redis_url)))
     yield from redis
     reachable = any(check.name == "redis" and check.status == "ok" for check in redis)
+    yield from _guarded("notify", lambda: notify_checks(settings, reachable=reachable))
     yield from _guarded(
         "registry", lambda: _registry_checks(settings, reachable=reachable, fleet_runs=state is not None)
     )

@@ -17,7 +17,7 @@ from joelclaw_tasks.intelligence.observer import Observer
 from joelclaw_tasks.intelligence.operator import Operator
 from joelclaw_tasks.intelligence.scope import Scope
 from joelclaw_tasks.intelligence.snapshot import HealthNow
-from joelclaw_tasks.notify.console import notify
+from joelclaw_tasks.notify.notifier import Notifier
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.routines.health import check_redis
 from joelclaw_tasks.settings import Settings
@@ -37,16 +37,22 @@ def observer_of(
     settings: Settings,
     registry: Registry | None,
     models: Callable[[], ModelClient] | None = None,
+    notifier: Notifier | None = None,
 ) -> Observer:
     """An observer that acts by the verbs of a queue. `models` answers the client of a process that lives on.
 
-    Raises SettingsError.
+    `notifier` tells people what it did; by default the one that the settings describe. Raises SettingsError.
     """
+
+    def tell(*said: Any, **options: Any) -> None:
+        # Made when there is something to tell: whoever only looks needs no tokens.
+        (notifier or Notifier.of(settings, queue.store))(*said, **options)
+
     return Observer(
         queue.store,
         registry,
         Scope.of(settings, registry),
-        hands=Hands(Verbs.of(queue), notify, partial(_suspect, queue.store, settings)),
+        hands=Hands(Verbs.of(queue), tell, partial(_suspect, queue.store, settings)),
         operator=_operator(queue, settings, registry, models),
         health=lambda: health_of(queue.store),
     )
@@ -78,13 +84,15 @@ def add_observer_task(
     settings: Settings,
     registry: Registry,
     models: Callable[[], ModelClient] | None = None,
+    notifier: Callable[[], Notifier] | None = None,
 ) -> None:
-    """Register it; `queue` and `models` answer those of this process."""
+    """Register it; `queue`, `models` and `notifier` answer those of this process."""
 
     @app.task(name="joelclaw.observe", shared=False, priority=0)
     def observe() -> dict[str, Any]:
         """One pass of the observer; answers its record."""
-        return observer_of(queue(), settings, registry, models).make_pass().to_wire()
+        told = None if notifier is None else notifier()
+        return observer_of(queue(), settings, registry, models, told).make_pass().to_wire()
 
 
 def undo_of_observer(queue: Queue, id: str, *, actor: str, reason: str) -> tuple[list[Undone], list[str]]:

@@ -19,9 +19,12 @@ class Emit(Protocol):
 
 
 class Notify(Protocol):
-    """How a handler tells the operator something, in plain language; `cause` groups repeats."""
+    """How a handler tells the operator something, in plain language; `cause` groups repeats.
 
-    def __call__(self, text: str, *, cause: str, severity: str = "info") -> None: ...
+    Severity: info, warning, error, critical. `change`: a state is opened, changed, resolved (docs/notify.md).
+    """
+
+    def __call__(self, text: str, *, cause: str, severity: str = "info", change: str = "") -> None: ...
 
 
 class Deps(Protocol):

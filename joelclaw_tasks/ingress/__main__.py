@@ -70,7 +70,8 @@ def _refuse_open_door(settings: Settings) -> None:
     """Raises SettingsError for an address that others can reach while nothing says who may come in."""
     tokens = Credentials(settings.events_token, settings.events_token_file)
     secrets = Credentials(settings.github_webhook_secret, settings.github_webhook_secret_file)
-    if not is_loopback(settings.ingress_host) and not tokens() and not secrets():
+    telegram = Credentials(settings.telegram_webhook_secret, settings.telegram_webhook_secret_file)
+    if not is_loopback(settings.ingress_host) and not (tokens() or secrets() or telegram()):
         raise SettingsError(
             f"the ingress may not listen on {settings.ingress_host!r}, without a secret",
             fix="Set JOELCLAW_EVENTS_TOKEN or GITHUB_WEBHOOK_SECRET (or the _FILE of one), or use 127.0.0.1.",

@@ -33,6 +33,7 @@ from joelclaw_tasks.ingress.replies import (
     on_joelclaw_error,
     on_refusal,
 )
+from joelclaw_tasks.ingress.telegram import receive_telegram
 from joelclaw_tasks.ingress.webhooks import webhook_route
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
@@ -72,6 +73,7 @@ def create_app(settings: Settings | None = None, emitter: Emitter | None = None)
             Route(f"/webhooks/{provider.name}", webhook_route(provider), methods=["POST"])
             for provider in PROVIDERS
         ),
+        Route("/webhooks/telegram", receive_telegram, methods=["POST"]),
         Route("/events", receive_events, methods=["POST"]),
     ]
     app = Starlette(

@@ -32,6 +32,8 @@ class Door:
     throttle: FailureThrottle = field(default_factory=FailureThrottle)
     #: The bearer tokens of /events; none: everything is refused there.
     tokens: Credentials = field(init=False)
+    #: What Telegram sends with each update; none: everything is refused there.
+    telegram_secrets: Credentials = field(init=False)
     _secrets: dict[str, Credentials] = field(init=False)
     _complained_at_s: dict[str, float] = field(default_factory=dict)
     _told: list[str] = field(default_factory=list)
@@ -42,6 +44,7 @@ class Door:
         self.tokens = Credentials(own.events_token, own.events_token_file)
         github = Credentials(own.github_webhook_secret, own.github_webhook_secret_file)
         self._secrets = {"github": github}
+        self.telegram_secrets = Credentials(own.telegram_webhook_secret, own.telegram_webhook_secret_file)
 
     @property
     def registry(self) -> Registry:

@@ -32,7 +32,7 @@ def webhook_route(provider: Provider) -> Callable[[Request], Awaitable[Response]
     async def receive_webhook(request: Request) -> Response:
         door: Door = request.app.state.door
         address = client_address(request.scope, trust_forwarded=door.settings.ingress_trust_forwarded)
-        _refuse_throttled(door, address)
+        refuse_throttled(door, address)
         body = await read_body(request, WEBHOOK_MAX_BYTES)
         _check_signature(door, provider, request, body, address)
         found = _normalised(provider, request, body)
@@ -48,7 +48,8 @@ def webhook_route(provider: Provider) -> Callable[[Request], Awaitable[Response]
     return receive_webhook
 
 
-def _refuse_throttled(door: Door, address: str) -> None:
+def refuse_throttled(door: Door, address: str) -> None:
+    """Raise Refusal with 429 while an address has failed too often."""
     wait_s = door.throttle.retry_after_s(address)
     if wait_s is not None:
         raise Refusal(
@@ -67,7 +68,7 @@ def _check_signature(door: Door, provider: Provider, request: Request, body: byt
         return
     if secrets:
         # Many bad ones may have been on their way at once: those beyond the limit are throttled too.
-        _refuse_throttled(door, address)
+        refuse_throttled(door, address)
         door.throttle.record(address)
         log.warning("%s: bad signature from %s", provider.name, address)
     else:

@@ -25,6 +25,7 @@ from joelclaw_tasks.intelligence.snapshot import ControlNow, FamilyNow, HandlerN
 #: How the reasons of the rules begin. What begins otherwise was somebody else's idea.
 CIRCUIT, RATE_LIMIT, NIGHT, BACKLOG, BATCH = "circuit", "rate limit", "night", "backlog", "batch"
 #: These pauses end at their own time: nothing is to be tried before.
+_TRIED = f"{CIRCUIT}: a try has failed"
 _ENDS_BY_ITSELF = (f"{RATE_LIMIT}:", f"{NIGHT}:", f"{BATCH}:")
 
 
@@ -46,10 +47,15 @@ class Rules:
     """The figures of the static operator. Times in milliseconds."""
 
     fails_at_least: int = 5  # of the last 20 runs
-    error_rate: float = 0.5
+    failed_jobs: int = 3  # so many different ones: a payload that nobody can take fails again and again
+    unwell: float = 0.75  # of the jobs since the first of them failed
+    again_fails: int = 2  # are enough when it was paused for its failures not long ago
+    again_ms: int = 1_800_000
     first_pause_ms: int = 300_000
     longest_pause_ms: int = 3_600_000
-    settle_ms: int = 60_000  # a pause is left alone for so long
+    settle_ms: int = 60_000  # a pause is left alone for so long, or for a fifth of its length
+    longest_settle_ms: int = 180_000
+    most_tries: int = 3  # in a row must go well: one for each outage of not long ago
     probe_ms: int = 300_000  # for so long the probe has its way through the pause
     first_backoff_ms: int = 60_000  # when a server says nothing of when to come back
     longest_backoff_ms: int = 900_000
@@ -108,22 +114,25 @@ class StaticOperator:
             return None
         now = snapshot.taken_at
         asked = max((each.retry_at or 0 for each in limited), default=0)
-        if asked > now:
-            said = f"{RATE_LIMIT}: a server asks to wait {-(-(asked - now) // 1000)} s more"
-            return Pause(family=family.family, reason=said, ttl_ms=_bounded(asked - now))
-        if asked or now - max(each.rate_limited_at or 0 for each in limited) > self.rules.first_backoff_ms:
-            return None  # the time that it asked for is over, or it was a while ago
         earlier = sum(
             act.family == family.family and act.verb == "pause" and act.reason.startswith(RATE_LIMIT)
             for act in snapshot.acts
             if now - act.at < LONGEST_MS // 24
         )
         backoff_ms = min(self.rules.longest_backoff_ms, self.rules.first_backoff_ms << min(earlier, 10))
+        if asked > now:
+            said = f"{RATE_LIMIT}: a server asks to wait {-(-(asked - now) // 1000)} s more"
+            # It has asked for too little before: all that waited went, and failed.
+            ttl_ms = max(asked - now, backoff_ms) if earlier else asked - now
+            return Pause(family=family.family, reason=said, ttl_ms=_bounded(ttl_ms))
+        if asked or now - max(each.rate_limited_at or 0 for each in limited) > self.rules.first_backoff_ms:
+            return None  # the time that it asked for is over, or it was a while ago
         said = f"{RATE_LIMIT}: a server wants fewer requests and does not say until when"
         return Pause(family=family.family, reason=said, ttl_ms=backoff_ms)
 
     def _circuit(self, snapshot: Snapshot, family: FamilyNow) -> Action | None:
-        broken = [each for each in snapshot.handlers_of(family.family) if self._is_broken(each)]
+        before = self._outages(snapshot, family.family)
+        broken = [each for each in snapshot.handlers_of(family.family) if self._is_broken(each, before > 0)]
         if not broken:
             return None
         worst = max(broken, key=lambda each: (each.recent_failed, each.handler))
@@ -131,14 +140,28 @@ class StaticOperator:
         said = f"{worst.recent_failed} of the last {ran} runs of {worst.handler} failed: {worst.last_error}"
         if family.protected:
             return Escalate(family=family.family, severity="error", message=f"{said} (protected: not paused)")
-        return Pause(family=family.family, reason=f"{CIRCUIT}: {said}", ttl_ms=self.rules.first_pause_ms)
+        # Longer each time: it must not be over before the tries that are wanted have gone well.
+        ttl_ms = min(self.rules.longest_pause_ms, self.rules.first_pause_ms << min(before, 10))
+        return Pause(family=family.family, reason=f"{CIRCUIT}: {said}", ttl_ms=ttl_ms)
 
-    def _is_broken(self, handler: HandlerNow) -> bool:
-        ran = handler.recent_failed + handler.recent_completed
-        return (
-            handler.recent_failed >= self.rules.fails_at_least
-            and handler.recent_failed >= ran * self.rules.error_rate
-        )
+    def _is_broken(self, handler: HandlerNow, again: bool) -> bool:
+        """Whether too many runs failed, of too many jobs, since when too few went well. `again`: of fewer."""
+        rules = self.rules
+        least, jobs = (rules.again_fails,) * 2 if again else (rules.fails_at_least, rules.failed_jobs)
+        if handler.recent_failed < least or handler.recent_failed_jobs < jobs:
+            return False
+        # Jobs, for each failure of one is tried again. And since then: what went well before hides nothing.
+        known = handler.recent_failed_jobs + handler.recent_well_since
+        return handler.recent_failed_jobs >= known * rules.unwell
+
+    def _outages(self, snapshot: Snapshot, family: str) -> int:
+        """How often it was paused for its failures not long ago: more than once, its dependency flaps."""
+        return sum(
+            act.verb == "pause" and act.family == family and act.reason.startswith(f"{CIRCUIT}:")
+            and not act.reason.startswith(_TRIED)
+            for act in snapshot.acts
+            if snapshot.taken_at - act.at < self.rules.again_ms
+        )  # fmt: skip
 
     # -- what is paused -----------------------------------------------------------------------
 
@@ -148,8 +171,9 @@ class StaticOperator:
         if hold.reason.startswith(_ENDS_BY_ITSELF):
             return None
         ttl_ms = (hold.until_at or now + self.rules.first_pause_ms) - hold.at
-        probe = self._probe_of(snapshot, hold)
-        if probe is not None:
+        settle_ms = min(self.rules.longest_settle_ms, max(self.rules.settle_ms, ttl_ms // 5))
+        probes = self._probes_of(snapshot, hold)
+        if probes:
             handlers = snapshot.handlers_of(family.family)
             failed = sum(each.recent_failed for each in handlers)
             if failed:
@@ -157,26 +181,27 @@ class StaticOperator:
                 error = next((each.last_error for each in handlers if each.recent_failed), "")
                 return Pause(
                     family=family.family,
-                    reason=f"{CIRCUIT}: a try has failed as well: {error}",
+                    reason=f"{_TRIED} as well: {error}",
                     ttl_ms=_bounded(longer_ms),
                 )
-            if sum(each.recent_completed for each in handlers):
-                return Resume(family=family.family, reason=f"{CIRCUIT}: a try went well")
-            if now - probe.at < self.rules.probe_ms:
-                return None  # it still runs
-        if not family.startable or now - hold.at < max(self.rules.settle_ms, ttl_ms // 5):
+            wanted = min(self.rules.most_tries, self._outages(snapshot, family.family))
+            went_well = sum(each.recent_completed for each in handlers) > 0
+            if went_well and len(probes) >= wanted:
+                return Resume(family=family.family, reason=f"{CIRCUIT}: {_tries(len(probes))} went well")
+            if now - probes[-1].at < (self.rules.longest_settle_ms if went_well else self.rules.probe_ms):
+                return None  # it still runs, or it went well and may have been luck
+        if not family.startable or now - hold.at < settle_ms:
             return None
         return Resume(family=family.family, reason=f"{CIRCUIT}: one job to try", probe=True)
 
     @staticmethod
-    def _probe_of(snapshot: Snapshot, hold: ControlNow) -> ControlNow | None:
-        """The newest probe since the pause, None when there was none."""
-        probes = [
+    def _probes_of(snapshot: Snapshot, hold: ControlNow) -> list[ControlNow]:
+        """The probes since the pause. One that fails begins a new pause, so all but the last went well."""
+        return [
             act
             for act in snapshot.acts
             if act.verb == "drain" and act.target == hold.target and act.at >= hold.at
         ]
-        return probes[-1] if probes else None
 
     # -- what is late -------------------------------------------------------------------------
 
@@ -211,6 +236,10 @@ class StaticOperator:
                     ttl_ms=self.rules.throttle_ms,
                 )
                 break  # one action a family
+
+
+def _tries(number: int) -> str:
+    return "a try" if number == 1 else f"{number} tries in a row"
 
 
 def _bounded(ttl_ms: int) -> int:

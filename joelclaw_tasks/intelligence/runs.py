@@ -35,6 +35,7 @@ class Run(NamedTuple):
     run_ms: int
     failed: bool
     error: str
+    job: str = ""
 
 
 def runs_of(entries: Iterable[Entry]) -> dict[tuple[str, str], list[Run]]:
@@ -54,6 +55,7 @@ def runs_of(entries: Iterable[Entry]) -> dict[tuple[str, str], list[Run]]:
                 entry.run_ms,
                 failed,
                 entry.text("reason") if failed else "",
+                entry.job,
             )
         )
     for runs in found.values():
@@ -66,6 +68,8 @@ def handler_now(name: tuple[str, str], runs: list[Run], news_since: Mapping[str,
     family, handler = name
     failed = [run for run in runs if run.failed]
     recent = [run for run in runs if run.began_at >= news_since.get(family, 0)][-_RECENT:]
+    unwell = {run.job for run in recent if run.failed} - {run.job for run in recent if not run.failed}
+    since = min((run.ended_at for run in recent if run.job in unwell), default=0)
     limited = [run for run in failed if _RATE_LIMITED.search(run.error)]
     limited_news = [run for run in limited if run.began_at >= news_since.get(family, 0)]
     times = sorted(run.run_ms for run in runs if not run.failed)
@@ -77,6 +81,8 @@ def handler_now(name: tuple[str, str], runs: list[Run], news_since: Mapping[str,
         error_rate=round(len(failed) / len(runs), 4) if runs else None,
         recent_completed=sum(not run.failed for run in recent),
         recent_failed=sum(run.failed for run in recent),
+        recent_failed_jobs=len(unwell),
+        recent_well_since=sum(not run.failed and run.began_at >= since for run in recent) if unwell else 0,
         run_p50_ms=percentile(times, 0.5),
         run_p95_ms=percentile(times, 0.95),
         run_trend=_trend([run.run_ms for run in runs if not run.failed]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from joelclaw_tasks.family_names import EVERY, families_of
-from joelclaw_tasks.intelligence.quiet import QuietHours
+from joelclaw_tasks.quiet import QuietHours
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 

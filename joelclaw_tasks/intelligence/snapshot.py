@@ -53,8 +53,11 @@ class HandlerNow(_Part):
     """How the runs of one handler went lately.
 
     `recent_*` count the last 20 runs that began after the last act on a pause of its family, or after that
-    pause ran out: what happened before is no news. `run_trend` is the median of the later half of the runs
-    over that of the earlier half. `retry_at` is the latest time that a server has asked to wait for.
+    pause ran out: what happened before is no news. `recent_failed_jobs` are the jobs that failed and have
+    not gone well since, `recent_well_since` the runs that began after the first of those failures and went
+    well: where there are many, payloads fail, and nothing downstream. `run_trend` is the median of the later
+    half of the runs over that of the earlier half. `retry_at` is the latest time that a server has asked to
+    wait for.
     """
 
     handler: str
@@ -64,6 +67,8 @@ class HandlerNow(_Part):
     error_rate: float | None = None
     recent_completed: int = 0
     recent_failed: int = 0
+    recent_failed_jobs: int = 0
+    recent_well_since: int = 0
     run_p50_ms: int | None = None
     run_p95_ms: int | None = None
     run_trend: float | None = None

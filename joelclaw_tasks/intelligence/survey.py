@@ -16,9 +16,9 @@ from joelclaw_tasks.core.redaction import redacted
 from joelclaw_tasks.core.states import WAITING
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.intelligence import snapshot as parts
-from joelclaw_tasks.intelligence.quiet import QuietHours
 from joelclaw_tasks.intelligence.runs import ENDS, handler_now, runs_of
 from joelclaw_tasks.intelligence.snapshot import Snapshot
+from joelclaw_tasks.quiet import QuietHours
 from joelclaw_tasks.registry import Registry
 
 WINDOW_MS = 10 * 60_000

@@ -49,6 +49,7 @@ class Notified:
     text: str
     cause: str
     severity: str
+    change: str = ""
 
 
 @dataclass
@@ -154,9 +155,9 @@ class Record:
 
     # -- for those who fill it ----------------------------------------------------------------
 
-    def note_notification(self, text: str, *, cause: str, severity: str = "info") -> None:
+    def note_notification(self, text: str, *, cause: str, severity: str = "info", change: str = "") -> None:
         """`deps.notify` of a handler under test."""
-        self._notified.append(Notified(text, cause, severity))
+        self._notified.append(Notified(text, cause, severity, change))
 
     def note_emitted(self, events: Sequence[NewEvent], receipts: Sequence[Receipt]) -> None:
         """These events were accepted."""

@@ -13,11 +13,15 @@ from workers import Site
 from joelclaw_tasks.core.diagnoses import Diagnoses
 from joelclaw_tasks.core.explain import Explainer
 from joelclaw_tasks.core.job import Job
+from joelclaw_tasks.core.notices import Notices
 from joelclaw_tasks.core.passes import Passes
 from joelclaw_tasks.core.rules import Rules, Triage
 from joelclaw_tasks.core.score import Score
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.notify.console import Console
+from joelclaw_tasks.notify.notification import Notification, mute_button
+from joelclaw_tasks.notify.notifier import Notifier, Pace
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
 from tests.conftest import free_port, start_redis, wait_until
@@ -199,3 +203,29 @@ def test_a_worker_and_a_producer_of_celery_get_by_with_it(root: redis.Redis, por
         assert [] == _refused(root)
     finally:
         site.close()
+
+
+@pytest.mark.parametrize("role", ["worker", "operator"])
+def test_workers_and_operators_tell_and_mute_and_a_viewer_sees_it(
+    stores: dict[str, Store], root: redis.Redis, role: str
+) -> None:
+    notices = Notices(stores[role])
+    notifier = Notifier(notices, [Console()], Pace())
+    said = Notification.clean("full", cause="disk", severity="error", buttons=(mute_button("disk"),))
+
+    assert ["told", "held"] == [notifier.tell(said), notifier.tell(said)]
+    assert {"digest": 1, "waiting": {"console": 0}} == notifier.run_due(is_forced=True)
+    notices.refused("x", ["1"], "no", now_ms=1)
+    notices.away("x", "no", now_ms=1)
+    notices.mute("disk", notices.now_ms() + 60_000, actor="joel", reason="")
+    assert (None, "joel: is being done") == (notices.press("b", "joel"), notices.press("b", "joel"))
+    notices.pressed("b", "joel", "muted")
+    notices.unpress("b")
+    notices.keep_task("disk", "t1")
+
+    viewer = Notices(stores["viewer"])
+    assert ["disk"] == list(viewer.mutes())
+    assert ["refused", "held", "told"] == [entry["word"] for entry in viewer.log()]
+    assert ([], 2) == (viewer.held(), viewer.sink("console")["sent_last_hour"])
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        viewer.mute("other", 1, actor="v", reason="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -13,18 +14,29 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.rules import check_envelope
+from tests.cli.zygote import Zygote
 from tests.conftest import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "joelclaw_tasks.cli.app"]
+
+
+@cache
+def zygote() -> Zygote:
+    """That of this process of the suite."""
+    made = Zygote()
+    atexit.register(made.close)
+    return made
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,8 @@ class JoelclawProcess:
         self.home = home
 
     def raw(self, *arguments: str | bytes, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        if zygote().may_run(self.env):
+            return zygote().run(arguments, self.env, self.home, stdin)
         return subprocess.run(
             [*PROGRAM, *arguments], input=stdin, env=self.env, cwd=self.home, capture_output=True, check=False
         )
@@ -92,24 +106,24 @@ class JoelclawProcess:
     def on_terminal(self, *arguments: str) -> OnTerminal:
         screen_end, program_end = pty.openpty()
         env = self.env | {"TERM": "xterm-256color", "NO_COLOR": "1"}
-        process = subprocess.Popen(
-            [*PROGRAM, *arguments], stdin=subprocess.DEVNULL, stdout=program_end, stderr=subprocess.PIPE,
-            env=env, cwd=self.home,
-        )  # fmt: skip
-        os.close(program_end)
-        seen = b""
-        while select.select([screen_end], [], [], 20)[0]:
-            try:
-                piece = os.read(screen_end, 65_536)
-            except OSError:  # Linux says EIO when the program has closed its end
-                break
-            if not piece:
-                break
-            seen += piece
-        os.close(screen_end)
-        _, stderr = process.communicate(timeout=20)
-        screen = re.sub(r"\x1b\[[\d;]*m", "", seen.decode()).replace("\r\n", "\n")  # without styles
-        return OnTerminal(process.returncode, screen, stderr.decode())
+        with Path(os.devnull).open("rb") as nothing, tempfile.TemporaryFile() as stderr:
+            fds = [nothing.fileno(), program_end, stderr.fileno()]
+            call = zygote().start(arguments, env, self.home, fds)
+            os.close(program_end)
+            seen = b""
+            while select.select([screen_end], [], [], 20)[0]:
+                try:
+                    piece = os.read(screen_end, 65_536)
+                except OSError:  # Linux says EIO when the program has closed its end
+                    break
+                if not piece:
+                    break
+                seen += piece
+            os.close(screen_end)
+            screen = re.sub(r"\x1b\[[\d;]*m", "", seen.decode()).replace("\r\n", "\n")  # without styles
+            code = call.wait(20)
+            stderr.seek(0)
+            return OnTerminal(code, screen, stderr.read().decode())
 
     def until_seen(self, text: str, *arguments: str) -> int:
         """Run with stdout and stderr on one terminal, press Ctrl-C when the text shows; the exit code."""

@@ -36,6 +36,7 @@ def test_every_option_on_the_page_is_in_the_help(joelclaw_offline: JoelclawProce
             ["dead", "list"],
             ["dead", "revive"],
             ["models", "cost"],
+            ["eval"],
             ["dev", "models"],
         )
     )

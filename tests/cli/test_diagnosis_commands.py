@@ -9,6 +9,7 @@ import pytest
 from joelclaw_tasks.core.failure import Failure
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.intelligence.local.act import Act
 from joelclaw_tasks.intelligence.local.server import MessagesApi
 from tests.cli.conftest import JoelclawProcess
 from tests.diagnosis.conftest import KEY, candidate, said
@@ -77,6 +78,19 @@ def test_a_diagnosis_is_made_shown_and_judged(
     [listed] = joelclaw("diagnosis", "list").result["diagnoses"]
     assert ("d1", "code_defect", "rejected") == (listed["id"], listed["cause"], listed["verdict"]["verdict"])
     assert "evidence" not in listed
+
+
+def test_ctrl_c_leaves_a_trace_and_is_not_paid_for_twice(
+    joelclaw: JoelclawProcess, failing: Store, api: MessagesApi
+) -> None:
+    api.rule = lambda _: Act(value=said(), after_s=20)
+
+    assert 130 == joelclaw.until_seen("asking a model", "diagnose", FAMILY)
+
+    again = joelclaw("diagnose", FAMILY)
+    assert (False, "asking") == (again.result["is_new"], again.result["diagnosis"]["state"])
+    assert api.count <= 1  # it may not have been sent yet
+    assert f"joelclaw diagnose {FAMILY} --again" == again.next_commands[0]
 
 
 def test_without_a_key_fixed_rules_answer_and_say_so(joelclaw: JoelclawProcess, failing: Store) -> None:

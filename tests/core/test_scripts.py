@@ -22,10 +22,11 @@ SEVERAL_VERBS = {"settle"}  # complete and claim in one call
 READERS = {"explain", "history"}  # no verbs: they change nothing
 OBSERVERS = {"observe"}  # reads, and counts passes of the observer: nothing of a job or a gate changes
 DIAGNOSERS = {"diagnose", "diagnosed"}  # the same of diagnoses
+NOTICES = {"notify", "notify_digest", "notify_take"}  # of what is told to people, not of jobs
 
 
 def test_each_verb_has_one_script_and_each_script_is_a_verb():
-    others = SEVERAL_VERBS | READERS | OBSERVERS | DIAGNOSERS
+    others = SEVERAL_VERBS | READERS | OBSERVERS | DIAGNOSERS | NOTICES
     assert {verb.value for verb in Verb} == set(scripts.script_names()) - others
 
 

@@ -108,16 +108,17 @@ class Clinic:
             self.store.discard(job.tag, failure)
         return ids
 
-    def retry(self, family: str, count: int = 1, *, error: str = REFUSED) -> None:
-        """Runs that fail and are to be retried."""
-        self.world.admit(family, count)
+    def retry(self, family: str, count: int = 1, *, error: str = REFUSED, data: Any = None) -> None:
+        """Runs that fail and are to be retried, much later."""
         for _ in range(count):
+            self.emit(family, {"to": "anna"} if data is None else data)
             [claimed] = self.store.claim(["q"], 1, "w").jobs
             self.world.wait(1)
             job_id = claimed.tag.partition("#")[0]
             successor = Job(
                 id=job_id, queue="q", family=family, handler=f"{family}.do", lane=f"q|{family}.do|",
-                payload="{}", lease_tag=claimed.tag, retries=1, due_ms=self.store.now_ms() + 1_000 * HOUR_MS,
+                payload=claimed.payload, lease_tag=claimed.tag, retries=1,
+                due_ms=self.store.now_ms() + 1_000 * HOUR_MS,
             )  # fmt: skip
             self.store.retry(successor, reason=error)
             self.store.complete([claimed.tag])

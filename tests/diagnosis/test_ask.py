@@ -222,6 +222,7 @@ def runs(text: str) -> list[tuple[int, bool]]:
     [
         ("", None), ("....", None), ("....xxxx", Onset(4, 4, 4, 0, 4)), ("xxxx", Onset(0, 4, 4, 0, 0)),
         (".x........xxxxxxx.x", Onset(10, 8, 9, 1, 10)), ("....x", Onset(4, 1, 1, 0, 4)),
+        (".x....x....x....x", Onset(1, 4, 16, 0, 1)),
     ],
 )  # fmt: skip
 def test_the_onset_is_where_failures_become_more_frequent(text: str, expected: Onset | None) -> None:

@@ -61,6 +61,20 @@ def test_the_eighth_failure_within_two_hours_is_diagnosed_and_told_once(
     assert (1, 1) == (answering.count, len(clinic.told))
 
 
+def test_what_failed_before_is_remembered_and_not_read_again(clinic: Clinic, answering: MessagesApi) -> None:
+    clinic.retry("mail", 5)
+    assert clinic.desk.look() is None
+    clinic.store.client.xtrim(clinic.store.keys.transitions, maxlen=0, approximate=False)
+    clinic.desk.look()
+    clinic.retry("mail", 3)
+
+    record = clinic.desk.look()
+
+    assert record is not None
+    assert "8 failures within 2 hours" == record["why"]
+    assert 8 == clinic.store.client.zcard(clinic.store.keys.failing)
+
+
 def test_eight_failures_over_more_than_two_hours_are_none_of_its_business(
     clinic: Clinic, answering: MessagesApi
 ) -> None:
@@ -87,6 +101,21 @@ def test_a_signature_that_is_new_is_diagnosed_and_one_that_is_old_is_not(
     )  # fmt: skip
     assert clinic.desk.look() is None
     assert 1 == answering.count
+
+
+def test_where_nothing_failed_no_model_is_asked_and_that_may_be_asked_again(
+    clinic: Clinic, answering: MessagesApi
+) -> None:
+    clinic.go_well("mail", 3)
+    clinic.desk.diagnoses.suspect("mail")
+
+    record = clinic.desk.look()
+    made = clinic.desk.diagnose("mail", actor="joel")
+
+    assert record is not None
+    assert ("abstained", False) == (record["state"], record["diagnosis"]["paid"])
+    assert record["diagnosis"]["summary"].startswith("Nothing of mail has failed since 20")
+    assert (True, 0, []) == (made.is_new, answering.count, clinic.told)
 
 
 def test_what_the_observer_escalates_is_diagnosed(clinic: Clinic, answering: MessagesApi) -> None:
@@ -301,6 +330,24 @@ def test_a_person_who_cannot_be_told_changes_nothing(clinic: Clinic, answering: 
 
     assert record is not None
     assert "diagnosed" == clinic.desk.diagnoses.get(record["id"])["state"]
+
+
+def test_an_answer_that_redis_cannot_keep_is_given_all_the_same(
+    clinic: Clinic, answering: MessagesApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Forgetful(Diagnoses):
+        def end(self, *_: Any, **__: Any) -> bool:
+            raise CoreUnreachable("Redis does not answer")
+
+    clinic.fail("mail")
+    clinic.desk.diagnoses = Forgetful(clinic.store)
+
+    made = clinic.desk.diagnose("mail", actor="joel")
+
+    assert (True, "diagnosed") == (made.is_new, made.record["state"])
+    assert "the diagnosis d1 could not be kept" in caplog.text
+    assert not clinic.desk.diagnose("mail", actor="joel").is_new
+    assert 1 == answering.count
 
 
 def test_redis_gone_is_said_and_nobody_is_asked(clinic: Clinic, answering: MessagesApi) -> None:

@@ -24,7 +24,7 @@ def entries(tmp_path: Path, *files: str) -> set[str]:
 
 
 def test_an_event_that_the_registry_knows_is_fired(tmp_path: Path) -> None:
-    assert {"feeds-hourly", "health-pulse-redis"} == entries(tmp_path, FEEDS)
+    assert {"feeds-hourly", "health-pulse-redis", "notify"} == entries(tmp_path, FEEDS)
 
 
 def test_an_event_of_another_registry_is_not_a_dead_job_an_hour(
@@ -32,7 +32,7 @@ def test_an_event_of_another_registry_is_not_a_dead_job_an_hour(
 ) -> None:
     caplog.set_level("INFO")
 
-    assert {"health-pulse-redis"} == entries(tmp_path, "discovery-noted.json")
+    assert {"health-pulse-redis", "notify"} == entries(tmp_path, "discovery-noted.json")
 
     assert ["beat leaves out feeds-hourly: the registry has no event subscription/check-feeds.requested"] == [
         record.getMessage() for record in caplog.records if record.name == "joelclaw_tasks.fleet.app"

@@ -20,6 +20,7 @@ from joelclaw_tasks.intelligence.operator import Operator
 from joelclaw_tasks.intelligence.scope import Scope
 from joelclaw_tasks.intelligence.snapshot import Snapshot
 from joelclaw_tasks.intelligence.survey import Survey
+from joelclaw_tasks.notify.notifier import Notifier
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
@@ -40,6 +41,7 @@ class World:
         self.queue = Queue(self.store, settings, actor="joel")
         self.registry = Registry.load(settings.registry_dir)
         self.told: list[tuple[str, str, str]] = []
+        self.notifier = Notifier.of(settings, self.store)
         self._numbers = count(1)
 
     def observer(self, operator: Operator | None = None, **options: Any) -> Observer:
@@ -49,8 +51,9 @@ class World:
             self.store, self.registry, scope, hands=Hands(Verbs.of(self.queue), self._tell), operator=operator
         )
 
-    def _tell(self, text: str, *, cause: str, severity: str) -> None:
+    def _tell(self, text: str, *, cause: str, severity: str, **more: Any) -> None:
         self.told.append((text, cause, severity))
+        self.notifier(text, cause=cause, severity=severity, **more)
 
     def snapshot(self) -> Snapshot:
         return Survey(self.store, self.registry).take(Passes(self.store).look())

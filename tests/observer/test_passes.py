@@ -59,7 +59,8 @@ def test_every_action_is_applied_for_real_and_can_be_taken_back(world):
     )
 
     assert 5 == len(applied(done))
-    assert [("look at this", "observer.queue", "info")] == world.told
+    assert ("look at this", "observer.queue", "info") == world.told[-1]
+    assert [("observer.digest.shed", "warning")] == [(cause, how) for _, cause, how in world.told[:-1]]
     seen = world.snapshot()
     assert 3 == seen.family("feed").by_priority["P0"]
     assert 0 == seen.family("digest").startable

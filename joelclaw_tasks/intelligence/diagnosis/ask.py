@@ -9,8 +9,8 @@ from joelclaw_tasks.intelligence.decision import Answer, Attempt, Fallback, Ques
 from joelclaw_tasks.intelligence.diagnosis.answer import Cause, Diagnosed
 from joelclaw_tasks.intelligence.diagnosis.evidence import Evidence, Kind
 from joelclaw_tasks.intelligence.diagnosis.result import Diagnosis
-from joelclaw_tasks.intelligence.diagnosis.rules import by_rules
-from joelclaw_tasks.intelligence.guard import compact
+from joelclaw_tasks.intelligence.diagnosis.rules import by_rules, nothing_failed
+from joelclaw_tasks.intelligence.guard import data_block
 from joelclaw_tasks.intelligence.prompt import Prompt
 from joelclaw_tasks.intelligence.reason import NOT_ASKED, NOT_PAID
 
@@ -28,11 +28,7 @@ def diagnose(
     Without evidence nobody is asked. Never raises for what models, network or Redis do.
     """
     if not evidence.exhibits:
-        return Diagnosis(
-            by="rules",
-            summary=f"Nothing is known of {evidence.subject.name}.",
-            abstains_because="there is no evidence: nothing failed, and nothing was changed",
-        )
+        return nothing_failed(evidence)
     decision = client.decide(question_of(evidence, tier), budget_ms=budget_ms)
     paid = any(was_paid(each) for each in decision.attempts)
     if isinstance(decision, Fallback):
@@ -48,7 +44,8 @@ def question_of(evidence: Evidence, tier: str = TIER) -> Question[Diagnosed]:
         purpose=PURPOSE,
         tier=tier,
         prompt=_prompt().render(
-            subject=compact(subject, most_bytes=_SUBJECT_MOST_BYTES), evidence=evidence.block()
+            subject=data_block("subject", subject, most_bytes=_SUBJECT_MOST_BYTES),
+            evidence=evidence.block(),
         ),
         answer=Diagnosed,
         shown={"exhibits": evidence.ids},

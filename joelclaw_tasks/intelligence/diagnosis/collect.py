@@ -37,7 +37,7 @@ from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.registry_files import event_file
 
 WINDOW_MS = 24 * 3_600_000
-_MOST_GROUPS, _MOST_OLD, _MOST_DEAD, _MOST_OF_GROUP = 8, 3, 12, 6
+_MOST_GROUPS, _MOST_OLD, _MOST_JOBS, _MOST_OF_GROUP = 8, 3, 12, 6
 _MOST_ACTS, _MOST_DEPLOYS, _MOST_ATTEMPTS = 12, 10, 12
 _REGISTRY_MOST = 3_000
 _DEPLOYS = "deploys"
@@ -50,7 +50,7 @@ class _Seen(NamedTuple):
     groups: Sequence[tuple[str, list[Failed]]]
     old: Sequence[Mapping[str, Any]]
     onset: Onset | None
-    dead: Sequence[Mapping[str, Any]]
+    jobs: Sequence[Mapping[str, Any]]
     since_at: int
     taken_at: int
 
@@ -81,13 +81,14 @@ class Collector:
         now = self._store.now_ms()
         since = max(0, now - WINDOW_MS)
         story = read_story(self._store, since, now, lambda entry: _is_about(entry, subject))
+        subject = _with_signature(subject, story)
         groups = _subject_first(alike(story.failed), subject)
         old = self._old_groups(subject, {name for name, _ in groups})
         names = [name for name, _ in groups] + [str(group["signature"]) for group in old]
-        onset, dead = onset_of(story.runs), self._dead_jobs(names, subject)
-        seen = _Seen(story, groups, old, onset, dead, since, now)
+        onset, jobs = onset_of(story.runs), self._failed_jobs(names, groups, subject)
+        seen = _Seen(story, groups, old, onset, jobs, since, now)
         secrets = secrets_of()
-        for job in dead:
+        for job in jobs:
             secrets |= named_secrets(arguments_of(job.get("payload")))
         kept, omitted = bounded(
             each.model_copy(
@@ -117,8 +118,8 @@ class Collector:
             yield exhibit_of(Kind.FAILURES, group["first_at"], f"signature {group['signature']}", text)
         if seen.onset is not None:
             yield exhibit_of(Kind.ERROR_RATE, seen.onset.at, "transitions", seen.onset.to_text())
-        yield from exhibits.of_tracebacks(seen.dead)
-        yield from exhibits.of_shapes(seen.dead)
+        yield from exhibits.of_tracebacks(seen.jobs)
+        yield from exhibits.of_shapes(seen.jobs)
         yield from self._deploys(seen.since_at, seen.taken_at)
         yield from self._acts(subject, seen.since_at)
         yield from self._entry_of_registry(subject)
@@ -139,18 +140,24 @@ class Collector:
         own = {job["signature"] for job in samples if job["family"] == subject.family}
         return [group for group in groups if group["signature"] in own][:_MOST_OLD]
 
-    def _dead_jobs(self, signatures: Sequence[str], subject: Subject) -> list[dict[str, Any]]:
-        """The newest dead jobs of each group, and the job itself that is asked about, whatever its state."""
+    def _failed_jobs(
+        self, signatures: Sequence[str], groups: Sequence[tuple[str, list[Failed]]], subject: Subject
+    ) -> list[dict[str, Any]]:
+        """The newest jobs of each group, dead ones first, and the job itself that is asked about."""
         wanted = [subject.name] if subject.kind == "job" else []
+        failed = dict(groups)
         for signature in signatures[:_MOST_GROUPS]:
             ids: list[str] = self._store.ask(partial(self._store.dead.ids, signature))
             wanted += ids[: -_MOST_OF_GROUP - 1 : -1]
-        found = []
-        for job_id in list(dict.fromkeys(wanted))[:_MOST_DEAD]:
+            wanted += [each.job for each in failed.get(signature, [])[: -_MOST_OF_GROUP - 1 : -1]]
+        found: list[dict[str, Any]] = []
+        for job_id in dict.fromkeys(wanted):
+            if len(found) == _MOST_JOBS:
+                break
             try:
                 job = self._store.inspect(job_id)
             except UnknownJob:
-                continue  # it was purged meanwhile
+                continue  # it is over, or was purged meanwhile
             if subject.family in {"", job["family"]}:  # others may fail alike
                 found.append(job)
         return found
@@ -212,6 +219,12 @@ def _is_about(entry: Entry, subject: Subject) -> bool:
     if subject.handler and entry.text("handler") not in {"", subject.handler}:
         return False
     return not subject.family or entry.family == subject.family
+
+
+def _with_signature(subject: Subject, story: Story) -> Subject:
+    """A job that is still retried has the signature of what it failed with last."""
+    own = [each for each in story.failed if each.job == subject.name] if subject.kind == "job" else []
+    return subject.model_copy(update={"signature": own[-1].signature}) if own else subject
 
 
 def _subject_first(

@@ -25,6 +25,7 @@ from joelclaw_tasks.intelligence.diagnosis.records import (
     told,
     without_secrets,
 )
+from joelclaw_tasks.intelligence.diagnosis.rules import nothing_failed
 from joelclaw_tasks.intelligence.diagnosis.subjects import subject_of, suspects
 from joelclaw_tasks.intelligence.reason import Reason
 from joelclaw_tasks.registry import Registry
@@ -109,12 +110,15 @@ class Desk:
         id, began = self.diagnoses.begin(record, free=free, hold=held, instead_of=instead_of)
         if not began:
             return Made(self._known(id, evidence), is_new=False)
-        say("asking a model; this may take some minutes")
-        found = without_secrets(diagnose(evidence, models))
+        if evidence.signatures:
+            say("asking a model; this may take some minutes")
+            found = without_secrets(diagnose(evidence, models))
+        else:
+            found = nothing_failed(evidence)
         ended = {**record, "state": state_of(found), "diagnosis": found.model_dump(mode="json")}
-        unpaid = found.fallback is not None and found.fallback not in _OFF and not found.paid
+        hold_ms = HOLD_MS if found.paid or found.fallback in _OFF else RETRY_MS
         try:
-            self.diagnoses.end(id, ended, held=held, hold_ms=RETRY_MS if unpaid else HOLD_MS)
+            self.diagnoses.end(id, ended, held=held, hold_ms=hold_ms)
         except CoreUnreachable as error:
             # It was paid for: whoever waits for it shall have it all the same.
             logger.error("the diagnosis %s could not be kept: %s", id, error)
@@ -143,7 +147,7 @@ class Desk:
         except UnknownDiagnosis:
             return id
         found = known["diagnosis"]
-        return id if found is not None and found["fallback"] is not None and not found["paid"] else ""
+        return id if found is not None and not found["paid"] else ""
 
     def _past(self, subject: Subject) -> list[Exhibit]:
         """Earlier diagnoses of the same family or signature, with what people thought of them."""
@@ -156,6 +160,8 @@ class Desk:
 
     def _report(self, record: Mapping[str, Any]) -> None:
         subject = record["evidence"]["subject"]
+        if not record["evidence"]["signatures"]:
+            return  # nothing has failed
         if record["state"] == "fallback" and self._was_told(record):
             return  # a model that is away for a day is one message, not one an hour
         cause = f"diagnosis.{subject['signature'] or subject['name']}"

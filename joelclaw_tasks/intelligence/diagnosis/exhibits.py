@@ -48,10 +48,11 @@ def of_tracebacks(dead: Sequence[Mapping[str, Any]]) -> Iterator[Exhibit]:
 
 def of_shapes(dead: Sequence[Mapping[str, Any]]) -> list[Exhibit]:
     """The shapes of what failed, and how many of the jobs that were looked at have each."""
-    shapes = Counter(shape_of(arguments_of(job["payload"])) for job in dead if job.get("payload"))
+    found = [arguments_of(job["payload"]) for job in dead if job.get("payload")]
+    shapes = Counter("a message that cannot be read" if each is None else shape_of(each) for each in found)
     looked_at = shapes.total()
     return [
-        exhibit_of(Kind.PAYLOAD_SHAPE, None, "dead letter", f"{count} of {looked_at} failed jobs: {shape}")
+        exhibit_of(Kind.PAYLOAD_SHAPE, None, "messages", f"{count} of {looked_at} failed jobs: {shape}")
         for shape, count in shapes.most_common(_MOST_SHAPES)
     ]
 

@@ -28,6 +28,7 @@ _KIND = re.compile(r"[\w.]{1,80}")
 class Failed(NamedTuple):
     """One run that failed, or a job that was discarded without one (`run_ms` None)."""
 
+    id: str
     at: int
     job: str
     family: str
@@ -95,6 +96,7 @@ def _is_failed(entry: Entry) -> bool:
 
 def _failed(entry: Entry) -> Failed:
     return Failed(
+        id=entry.id,
         at=entry.at,
         job=entry.job,
         family=entry.family,

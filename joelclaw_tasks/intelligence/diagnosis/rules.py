@@ -71,6 +71,16 @@ def by_rules(evidence: Evidence, *, fallback: str | None = None, detail: str | N
     )
 
 
+def nothing_failed(evidence: Evidence) -> Diagnosis:
+    """What is said where there is nothing to explain: no model is asked for that."""
+    name = evidence.subject.name
+    return Diagnosis(
+        by="rules",
+        summary=plain_text(f"Nothing of {name} has failed since {iso(evidence.since_at)}.", 500),
+        abstains_because="nothing failed, and the dead letter has nothing of it",
+    )
+
+
 def last_change(evidence: Evidence) -> Exhibit | None:
     """The deploy or control that came last before the onset, within two hours."""
     onset_at = evidence.onset_at

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections import defaultdict
+import json
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from joelclaw_tasks.core.diagnoses import Diagnoses
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import JoelclawError, UnknownJob, UnknownTarget
 from joelclaw_tasks.intelligence.diagnosis.evidence import Subject
-from joelclaw_tasks.intelligence.diagnosis.failures import Failed, alike, read_story
+from joelclaw_tasks.intelligence.diagnosis.failures import Failed, likeness_of, read_story
 from joelclaw_tasks.intelligence.survey import OWN_PREFIXES
 from joelclaw_tasks.registry import Registry
 
@@ -19,6 +20,8 @@ from joelclaw_tasks.registry import Registry
 SUSTAINED, SUSTAINED_MS = 8, 2 * 3_600_000
 #: Groups of the dead letter that are looked at for new signatures: those that failed last.
 _MOST_GROUPS = 50
+#: A script may write what it has begun before the last look.
+_OVERLAP_MS = 10_000
 
 
 class Suspect(NamedTuple):
@@ -78,24 +81,46 @@ def suspects(store: Store, diagnoses: Diagnoses, registry: Registry | None = Non
         except UnknownTarget:
             diagnoses.seen_to(name)  # it is gone
     now = store.now_ms()
-    yield from _sustained(store, now)
+    yield from _sustained(store, diagnoses, now)
     yield from _new(store, now)
 
 
-def _sustained(store: Store, now: int) -> Iterator[Suspect]:
-    story = read_story(
-        store, now - SUSTAINED_MS, now, lambda entry: not is_own(entry.family), only_failed=True
-    )
-    by_handler: dict[tuple[str, str], list[Failed]] = defaultdict(list)
-    for each in story.failed:
-        by_handler[each.family, each.handler].append(each)
-    for (family, handler), failed in sorted(by_handler.items(), key=lambda pair: -len(pair[1])):
-        if len(failed) >= SUSTAINED:
-            signature = alike(failed)[0][0]
-            subject = Subject(
-                kind="handler", name=handler, family=family, handler=handler, signature=signature
-            )
-            yield Suspect(subject, f"{len(failed)} failures within 2 hours")
+def _sustained(store: Store, diagnoses: Diagnoses, now: int) -> Iterator[Suspect]:
+    by_handler: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for family, handler, signature in _failing(store, diagnoses, now):
+        by_handler[family, handler][signature] += 1
+    for (family, handler), failed in sorted(by_handler.items(), key=lambda pair: -pair[1].total()):
+        if failed.total() >= SUSTAINED:
+            for number, (signature, count) in enumerate(failed.most_common()):
+                if number and count < SUSTAINED:
+                    break
+                subject = Subject(
+                    kind="handler", name=handler, family=family, handler=handler, signature=signature
+                )
+                yield Suspect(subject, f"{failed.total()} failures within 2 hours")
+
+
+def _failing(store: Store, diagnoses: Diagnoses, now: int) -> list[tuple[str, str, str]]:
+    """Family, handler and signature of what failed within two hours; the stream is read once."""
+    since, looked_until = now - SUSTAINED_MS, diagnoses.looked_until()
+    if looked_until > now:
+        looked_until = 0  # the clock was moved back
+    begin = max(since, looked_until - _OVERLAP_MS)
+    story = read_story(store, begin, now, lambda entry: not is_own(entry.family), only_failed=True)
+    new = {_noted(each): each.at for each in story.failed}
+    known = [json.loads(each) for each in diagnoses.remember(new, since, now)]
+    dead = {likeness: signature for *_, likeness, signature in known if signature}
+    return [
+        (family, handler, signature or dead.get(likeness, likeness))
+        for _, family, handler, likeness, signature in known
+    ]
+
+
+def _noted(failed: Failed) -> str:
+    """The same for the same failure, whatever else is known by now."""
+    likeness = likeness_of(failed.handler, failed.error)
+    signature = failed.signature if failed.is_dead else ""
+    return json.dumps([failed.id, failed.family, failed.handler, likeness, signature], separators=(",", ":"))
 
 
 def _new(store: Store, now: int) -> Iterator[Suspect]:

@@ -21,8 +21,8 @@ class QuietHours:
     zone: ZoneInfo
 
     @classmethod
-    def parse(cls, text: str) -> QuietHours:
-        """Of `23:00-07:00 America/Los_Angeles`. Raises SettingsError."""
+    def parse(cls, text: str, setting: str = "QUEUE_OBSERVER_QUIET_HOURS") -> QuietHours:
+        """Of `23:00-07:00 America/Los_Angeles`. Raises SettingsError, which names the setting."""
         match = _TEXT.fullmatch(text.strip())
         try:
             if match is None:
@@ -31,7 +31,7 @@ class QuietHours:
             return cls(begins, ends, ZoneInfo(match[5]))
         except (ValueError, ZoneInfoNotFoundError, OSError):
             raise SettingsError(
-                f"QUEUE_OBSERVER_QUIET_HOURS must be like 23:00-07:00 Europe/Berlin, not {text!r:.80}"
+                f"{setting} must be like 23:00-07:00 Europe/Berlin, not {text!r:.80}"
             ) from None
 
     def until_at(self, now_ms: int) -> int | None:
