@@ -58,9 +58,13 @@ _WORDS = {
     "diagnosis_mode": ("off", "on"),
 }
 _WEB_ADDRESSES = (
-    "anthropic_base_url", "notify_webhook_url", "telegram_base_url", "todoist_base_url", "restate_ingress_url",
+    "anthropic_base_url",
+    "notify_webhook_url",
     "restate_admin_url",
-)  # fmt: skip
+    "restate_ingress_url",
+    "telegram_base_url",
+    "todoist_base_url",
+)
 _DEFAULT_HOME = Path(".joelclaw")
 _ROOT = Path(__file__).resolve().parent.parent
 
