@@ -29,6 +29,7 @@ class Silent:
     def event(self, name: str, what: str) -> None: ...
 
 
+@pytest.mark.timeout(150)
 def test_it_runs_with_the_fleet_comes_back_and_stops_with_it(tmp_path: Path):
     with contextlib.closing(Up(tmp_path / "home", "--no-flower", "--with-restate")) as up:
         ingress, admin = up.urls["restate_ingress_url"], up.urls["restate_admin_url"]

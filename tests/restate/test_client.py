@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -238,6 +239,8 @@ def test_an_odd_answer_is_told_from_a_failure(
 ):
     client, answers, asked = odd
     answers.append(answer)
+    began = time.monotonic()
     with pytest.raises(error, match=said):
         client.send(ADD, b"{}", idempotency_key="k")
+    assert time.monotonic() - began < 3  # its time is 0.5 s, however slowly somebody drips
     assert ["/Effects/add/send"] == asked  # once, and nowhere else
