@@ -15,6 +15,7 @@ from joelclaw_tasks.cli.terminal import line, table, text
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from joelclaw_tasks.settings import Settings
 
@@ -108,6 +109,9 @@ def _view(result: Mapping[str, Any]) -> Callable[[Console], None]:
             f"{triage['injections_outside_band']} of {triage['injections']} events that beg left their band"
         )
         console.print(line(text("triage"), text(begged)))
+        console.print(_diagnosis(result["diagnosis"]))
+        if result["day"] is not None:
+            console.print(_day(result["day"]))
         for each in result["wanted"]:
             style = "green" if each["reached"] else "bold red"
             said = f"{each['figure']} {each['found']}, wanted {each['wanted']}"
@@ -115,6 +119,24 @@ def _view(result: Mapping[str, Any]) -> Callable[[Console], None]:
         console.print(text(f"regret in minutes beyond the oracle; {result['took_s']} s", "dim"))
 
     return view
+
+
+def _diagnosis(figures: Mapping[str, Any]) -> Text:
+    said = (
+        f"first of {figures['incidents']} incidents {figures['ac1']:.0%}, among three {figures['ac3']:.0%}, "
+        f"grounded {figures['grounded']:.0%}; {figures['made_up']} answers with made-up ids were refused"
+    )
+    return line(text("diagnosis"), text(said))
+
+
+def _day(figures: Mapping[str, Any]) -> Text:
+    said = (
+        f"${figures['cost_usd']:.3f} for {figures['events']} events: triage ${figures['triage_usd']:.3f}, "
+        f"observer ${figures['observer_usd']:.3f}, diagnosis ${figures['diagnosis_usd']:.3f}; "
+        f"saved by the cache ${figures['saved_by_cache_usd']:.3f}, "
+        f"by scoring together ${figures['saved_by_scoring_together_usd']:.3f}"
+    )
+    return line(text("day"), text(said))
 
 
 def _totals(figures: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from joelclaw_tasks.evaluation.contest import worlds_of
+from joelclaw_tasks.evaluation.day import cost_of_day
+from joelclaw_tasks.evaluation.diagnosing import diagnose_incidents
 from joelclaw_tasks.evaluation.observing import SCRIPTED, STATIC, PlayedWorld, play_everybody, summary_of
 from joelclaw_tasks.evaluation.players import Call, one_by_one, side_by_side
 from joelclaw_tasks.evaluation.triaging import triage_events
@@ -18,6 +20,8 @@ WORLDS, QUICK_WORLDS = 22, 11
 _SCRIPTED, _QUICK_SCRIPTED = range(11), range(1, 2)
 #: What is wanted of the fixed rules: this share of the regret of nobody, spared.
 LEAST_CUT = 0.6
+#: And of the models, on a day of 500 events.
+MOST_USD_A_DAY = 0.15
 
 
 def evaluate(
@@ -29,7 +33,7 @@ def evaluate(
     live: bool = False,
     say: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Evaluate operators and triage; `say` hears what is being done.
+    """Evaluate operators, triage and diagnosis; `say` hears what is being done.
 
     The same seed gives the same report, but for `took_s` and what a live model says. `live` asks the models
     of the registry, which costs money. Raises FleetError, RegistryError and SettingsError.
@@ -42,7 +46,8 @@ def evaluate(
         answers = one_by_one(settings, [call for group in groups for call in group], live=True)
     else:
         answers = side_by_side(groups)
-    triage = next(answers)
+    triage, diagnosis = next(answers), next(answers)
+    day = None if quick else next(answers)
     played: list[PlayedWorld] = []
     for each in answers:
         played.append(each)
@@ -53,16 +58,19 @@ def evaluate(
         "seed": seed,
         "observer": observer,
         "triage": triage,
-        "diagnosis": None,
-        "wanted": _wanted(observer, triage),
+        "diagnosis": diagnosis,
+        "day": day,
+        "wanted": _wanted(observer, triage, diagnosis, day),
         "took_s": round(time.monotonic() - began, 1),
     }
 
 
 def _groups(seed: int, number: int, *, quick: bool) -> list[list[Call]]:
-    """What is to be done, triage first. In a quick evaluation one process alone has to import the SDK."""
+    """What is to be done, the worlds last. In a quick evaluation one process alone has to import the SDK."""
     chosen = _QUICK_SCRIPTED if quick and number > 1 else _SCRIPTED
-    groups: list[list[Call]] = [[(triage_events, (seed,))]]
+    groups: list[list[Call]] = [[(triage_events, (seed,)), (diagnose_incidents, (seed,))]]
+    if not quick:
+        groups[0].append((cost_of_day, (seed,)))
     for position, (kind, world_seed) in enumerate(worlds_of(seed, number)):
         scripted = position in chosen
         call: Call = (play_everybody, (position, kind, world_seed, scripted))
@@ -73,7 +81,9 @@ def _groups(seed: int, number: int, *, quick: bool) -> list[list[Call]]:
     return groups
 
 
-def _wanted(observer: dict[str, Any], triage: dict[str, Any]) -> list[dict[str, Any]]:
+def _wanted(
+    observer: dict[str, Any], triage: dict[str, Any], diagnosis: dict[str, Any], day: dict[str, Any] | None
+) -> list[dict[str, Any]]:
     """Each figure that is wanted, what was found, and whether it is reached."""
     static = observer[STATIC]
     found = [
@@ -86,6 +96,11 @@ def _wanted(observer: dict[str, Any], triage: dict[str, Any]) -> list[dict[str, 
         for name in (STATIC, SCRIPTED)
         if name in observer
     ]
+    grounded = diagnosis["grounded"]
+    found.append(("diagnosis.grounded", "1", grounded, grounded == 1))
+    if day is not None:
+        cost_usd = day["cost_usd"]
+        found.append(("day.cost_usd", f"<= {MOST_USD_A_DAY}", cost_usd, cost_usd <= MOST_USD_A_DAY))
     return [
         {"figure": figure, "wanted": wanted, "found": value, "reached": value == 0 if ok is None else ok}
         for figure, wanted, value, ok in found

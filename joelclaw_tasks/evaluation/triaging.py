@@ -45,9 +45,7 @@ def triage_events(bench: Bench, seed: int) -> dict[str, Any]:
 
 def tau_of(bench: Bench, client: ModelClient) -> dict[str, Any]:
     """Kendall's tau-b of the scores against the labels, over the pairs of one family each."""
-    events = json.loads(files("joelclaw_tasks.evaluation").joinpath("labelled.json").read_text("utf-8"))[
-        "events"
-    ]
+    events = labelled_events()
     desk = _Desk(bench, client)
     jobs = desk.scored([(each["family"], each["data"]) for each in events])
     pairs = [
@@ -61,6 +59,13 @@ def tau_of(bench: Bench, client: ModelClient) -> dict[str, Any]:
         "scored": sum("score" in job["triage"] for job in jobs),
         "pairs": len(pairs),
     }
+
+
+def labelled_events() -> list[dict[str, Any]]:
+    """Events as `{family, label, data}`; a higher label is more urgent."""
+    text = files("joelclaw_tasks.evaluation").joinpath("labelled.json").read_text("utf-8")
+    events: list[dict[str, Any]] = json.loads(text)["events"]
+    return events
 
 
 def kendall(pairs: Sequence[tuple[float, float]]) -> float | None:

@@ -100,7 +100,7 @@ class Observer:
         """What a pass would do now, over all families; changes nothing at all, in any mode."""
         sight = self._passes.look()
         snapshot = self._survey.take(sight, health=self._health())
-        return self._judged(snapshot, "", "dry-run")
+        return self._judged(snapshot, "dry-run")
 
     def make_pass(self) -> Pass:
         """One pass, unless another one began within the interval."""
@@ -111,7 +111,7 @@ class Observer:
             return _skipped(sight, self._scope, self._operator.name)
         snapshot = self._survey.take(sight, families=self._scope.observed, health=self._health())
         status: Status = "enforce" if self._scope.mode == "enforce" and self._hands is not None else "dry-run"
-        done = self._judged(snapshot, sight.digest, status)
+        done = self._judged(snapshot, status)
         if any(not isinstance(verdict.action, Noop) for verdict in done.verdicts):
             self._passes.record(done.number, snapshot.taken_at, done.to_wire())
             if self._apply(done):
@@ -119,8 +119,8 @@ class Observer:
         self._passes.leave(snapshot.digest)
         return done
 
-    def _judged(self, snapshot: Snapshot, digest: str, status: Status) -> Pass:
-        shortcut = shortcut_of(status, snapshot, digest)
+    def _judged(self, snapshot: Snapshot, status: Status) -> Pass:
+        shortcut = shortcut_of(status, snapshot)
         word = None if shortcut is None else shortcut.reason
         fallback = None
         operator: Operator = self._operator

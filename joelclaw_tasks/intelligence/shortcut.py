@@ -17,8 +17,8 @@ class Shortcut:
     rules: bool = False
 
 
-def shortcut_of(mode: str, snapshot: Snapshot, last_digest: str) -> Shortcut | None:
-    """The first that applies, None when an operator has to be asked. `last_digest` is the last pass's."""
+def shortcut_of(mode: str, snapshot: Snapshot) -> Shortcut | None:
+    """The first that applies, None when an operator has to be asked."""
     if mode == "off":
         return Shortcut("disabled")
     queued = [family for family in snapshot.families if family.total]
@@ -30,17 +30,21 @@ def shortcut_of(mode: str, snapshot: Snapshot, last_digest: str) -> Shortcut | N
             return Shortcut("held_by_person")
         if all(family.held_by == "observer" and _is_settled(snapshot, family.family) for family in queued):
             return Shortcut("settled_hold", rules=True)
-    if calm and snapshot.digest == last_digest and snapshot.findings.queue_pressure == "healthy":
-        return Shortcut("nothing_changed", rules=True)
+    if calm and snapshot.findings.queue_pressure == "healthy":
+        return Shortcut("nothing_wrong", rules=True)
     return None
 
 
 def _has_trouble(snapshot: Snapshot) -> bool:
-    """Failures of what is not held back, or bad health. What the observer itself has paused is no trouble."""
+    """Failures of what is not held back, or bad health. What the observer itself has paused is no trouble.
+
+    Nor is one job that fails again and again: whatever is done to its family helps it nothing.
+    """
     held = {family.family for family in snapshot.families if family.held_by is not None}
-    return any(each.recent_failed and each.family not in held for each in snapshot.handlers) or any(
-        each.status != "healthy" for each in snapshot.health
-    )
+    return any(
+        (each.recent_failed_jobs > 1 or each.rate_limited) and each.family not in held
+        for each in snapshot.handlers
+    ) or any(each.status != "healthy" for each in snapshot.health)
 
 
 def _is_settled(snapshot: Snapshot, family: str) -> bool:

@@ -175,14 +175,28 @@ def test_shortcuts_ask_no_operator(world):
     assert ("empty", "held_by_person", 0) == (empty.shortcut, held.shortcut, operator.asked)
 
 
-def test_nothing_new_asks_no_operator_a_second_time(world):
+def test_where_nothing_is_wrong_no_operator_is_asked_however_much_goes_on(world):
     operator = Asks()
     observer = world.observer(operator)
-    world.admit("note", 1, due_ms=world.clock.now_ms() + HOUR)
+    shortcuts = []
+    for number in range(3):
+        world.admit("note", 2 + number)
+        world.work(1 + number)
+        shortcuts.append(world.pass_after(observer).shortcut)
 
-    shortcuts = [world.pass_after(observer).shortcut for _ in range(3)]
+    assert (["nothing_wrong"] * 3, 0) == (shortcuts, operator.asked)
 
-    assert ([None, "nothing_changed", "nothing_changed"], 1) == (shortcuts, operator.asked)
+
+def test_one_job_that_fails_is_no_reason_to_ask_and_two_are(world):
+    operator = Asks()
+    observer = world.observer(operator)
+    for _ in range(2):
+        world.admit("note", 1)
+        world.work(1, error="boom")
+        world.admit("note", 1)
+        world.pass_after(observer)
+
+    assert 1 == operator.asked
 
 
 def test_a_look_changes_nothing_and_shows_what_would_be_done(world):
