@@ -1,13 +1,15 @@
-# Needs Python 3.11 to 3.13, make and a C toolchain. Everything else is installed into .venv.
+# Needs Python 3.11 to 3.13, make, a C toolchain, and npm for the tests. Everything else is installed into
+# .venv and node_modules.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+RESTATE := node_modules/.stamp
 WORKERS ?= 2
 MINUTES ?= 60
 SEED ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help venv up demo test check bench chaos chaos-quick chaos-long chaos-proof chaos-stock chaos-drills pins format clean
+.PHONY: help venv restate up demo test check bench chaos chaos-quick chaos-long chaos-proof chaos-stock chaos-drills pins format clean
 .PHONY: check-format check-lint check-types check-imports check-lua check-docs
 
 help: ## List the targets
@@ -23,13 +25,20 @@ $(STAMP): constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+restate: $(RESTATE) ## Install the Restate server (for up --with-restate, and the tests) with npm
+
+$(RESTATE): package.json package-lock.json
+	@command -v npm >/dev/null || { echo "npm is needed to install the Restate server" >&2; exit 1; }
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 up: venv ## Run the whole fleet on this machine; Ctrl-C stops it
 	$(BIN)/joelclaw up
 
 demo: venv ## Start a fleet, send real events through it and show what became of them
 	$(BIN)/joelclaw demo
 
-test: check ## Everything CI runs: the checks, then all tests
+test: check restate ## Everything CI runs: the checks, then all tests
 	@# Hundreds of processes import the package; where Python may not keep what it compiled, each would compile it anew.
 	$(BIN)/python -m compileall -q joelclaw_tasks tests bench chaos beat_schedule.py celeryconfig.py
 	$(BIN)/python -m pytest -m "not timing" -n $(WORKERS) --dist loadfile
@@ -90,4 +99,4 @@ pins: ## Write constraints.txt anew (UPGRADE=1: take the newest versions)
 	.venv-pins/bin/python tools/pins.py $(if $(UPGRADE),--upgrade)
 
 clean: ## Remove the environments and caches, never a fleet's data
-	rm -rf $(VENV) .venv-pins .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf node_modules $(VENV) .venv-pins .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

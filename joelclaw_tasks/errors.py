@@ -10,7 +10,11 @@ JoelclawError
 ├── HandlerError           what a handler may raise on purpose
 │   ├── FetchFailed        a server did not give what was asked for; worth a retry
 │   │   └── RateLimited    it wants fewer requests, and may say from when on
+│   ├── RestateAway        Restate does not answer, or cannot take work now; worth a retry
 │   ├── PermanentFailure   retrying cannot help: to the dead letter at once
+│   │   ├── RestateRefused   Restate does not take what it was asked for
+│   │   ├── RestateFailed    it ran there, and failed for good
+│   │   └── RestateLate      it has not ended there before the deadline of its call
 │   ├── BatchFailed        some elements of a batch failed; the others are done
 │   └── ElementFailed      one of them, for a reason given as text
 ├── InvalidControls        the `jc` of a Celery task or call cannot be meant; nothing was queued
@@ -143,6 +147,34 @@ class PermanentFailure(HandlerError):
     """Retrying cannot help: the job goes to the dead letter at once."""
 
     code = "HANDLER_PERMANENT_FAILURE"
+
+
+class RestateAway(HandlerError):
+    """Restate does not answer, or cannot take work now; worth a retry under the same key."""
+
+    code = "RESTATE_AWAY"
+    fix = "Check that Restate runs (`joelclaw doctor`) and RESTATE_INGRESS_URL; the job is retried by itself."
+
+
+class RestateRefused(PermanentFailure):
+    """Restate does not take what it was asked for, and never will."""
+
+    code = "RESTATE_REFUSED"
+    fix = "Register the service with Restate or correct the handler in the registry, then revive the job."
+
+
+class RestateFailed(PermanentFailure):
+    """It ran in Restate, and failed for good; the text is the service's own."""
+
+    code = "RESTATE_FAILED"
+    fix = "Correct the cause; Restate answers the same under this key until it forgets it (docs/restate.md)."
+
+
+class RestateLate(PermanentFailure):
+    """It has not ended in Restate before the deadline of its call, and goes on there."""
+
+    code = "RESTATE_LATE"
+    fix = "Look at the invocation in Restate; revive the job to look for its output again."
 
 
 class BatchFailed(HandlerError):

@@ -64,8 +64,8 @@ def _template(handler: HandlerSpec) -> tuple[str, str]:
     headers: dict[str, Any] = {
         "lang": "py", "task": handler.name, "parent_id": None, "shadow": None, "eta": None, "expires": None,
         "group": None, "group_index": None, "retries": 0, "timelimit": [hard_s, soft_s], "kwargsrepr": "{}",
-        "origin": _ORIGIN, "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None,
-        "stamps": {},
+        "origin": _ORIGIN, "ignore_result": handler.restate is None, "replaced_task_nesting": 0,
+        "stamped_headers": None, "stamps": {},
     }  # fmt: skip
     properties = {
         "reply_to": "", "delivery_mode": 2, "priority": 0, "body_encoding": "base64",

@@ -10,9 +10,12 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 #: Handler types of the design that this version cannot run yet.
-LATER_TYPES = ("restate", "http", "inngest")
+LATER_TYPES = ("http", "inngest")
 ERROR_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 TARGET_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
+
+#: Names of services and handlers, as Restate takes them.
+RESTATE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,199}$"
 
 Fault = tuple[str, str]
 """Where in the file (`handlers[0].queue`, or empty for the file itself), and what is wrong."""
@@ -111,18 +114,16 @@ def _sentence(found: Any) -> str:
 
 
 def _literal_sentence(place: tuple[Any, ...], value: Any, expected: str) -> str:
-    if place[-1] == "mode":
+    if place[-1] == "mode" and "restate" not in place:
         return f'must be "skip" or "cancel", not {shown(value)}'
     if place[-1] == "priority":
         return f'must be one of "P0", "P1", "P2", "P3", not {shown(value)}'
     if value in LATER_TYPES:
         return (
-            f'{shown(value)} cannot be run by this version, which runs only "task"; '
+            f'{shown(value)} cannot be run by this version, which runs only "task" and "restate"; '
             "write a task that makes the call"
         )
-    if place[-1] != "type":
-        return f"must be {expected.replace(chr(39), chr(34))}, not {shown(value)}"
-    return f'must be "task", not {shown(value)}'
+    return f"must be {expected.replace(chr(39), chr(34))}, not {shown(value)}"
 
 
 def _pattern_sentence(pattern: str, value: str) -> str:
@@ -130,6 +131,8 @@ def _pattern_sentence(pattern: str, value: str) -> str:
         return f'{shown(value)} is not a target; write package.module:function, such as "jobs.mail:send"'
     if pattern == ERROR_PATTERN:
         return f'{shown(value)} is not the name of an exception; write one such as "TimeoutError"'
+    if pattern == RESTATE_PATTERN:
+        return f"{shown(value)} is no name in Restate; use letters, digits and _ . - and start with a letter"
     return (
         f"{shown(value)} is not a name; use 1 to 120 letters, digits and the characters _ . : / - "
         "and start with a letter or a digit"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -25,6 +29,7 @@ from joelclaw_tasks.core.spec import (
 )
 from joelclaw_tasks.registry_faults import ERROR_PATTERN, TARGET_PATTERN, Fault, plain_faults
 from joelclaw_tasks.registry_model import DAY_S, Key, Name, Strict, Text, refuse
+from joelclaw_tasks.registry_restate import RestateModel
 from joelclaw_tasks.registry_rules import (
     BatchModel,
     CancelOnModel,
@@ -186,19 +191,54 @@ class ControlsModel(RulesModel):
         )
 
 
+def _runs_by(kind: str, field: str) -> dict[str, Any]:
+    """For editors: a handler of that type has that field, and not that of another type."""
+    return {"properties": {"type": {"const": kind}}, "required": [field]}
+
+
 class HandlerModel(ControlsModel):
     """One handler of the event."""
 
     name: Name = Field(description="Unique in the whole registry, for example content.validate.")
-    type: Literal["task"] = Field(description="How the handler is run.")
-    target: Annotated[str, Field(pattern=TARGET_PATTERN, max_length=300)] = Field(
-        description="The Python function, as package.module:function."
+    type: Literal["task", "restate"] = Field(description="How the handler is run.")
+    target: Annotated[str, Field(pattern=TARGET_PATTERN, max_length=300)] | None = Field(
+        default=None,
+        validate_default=True,
+        description="Of type task: the Python function, as package.module:function.",
+    )
+    restate: RestateModel | None = Field(
+        default=None, validate_default=True, description="Of type restate: what is invoked there."
     )
     queue: Name = Field(default="default", description="Celery queue: default (CPU, files) or io (network).")
 
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [_runs_by("task", "target"), _runs_by("restate", "restate")]}
+    )
+
+    @field_validator("target", "restate")
+    @classmethod
+    def _belongs_to_type(cls, value: Any, info: ValidationInfo) -> Any:
+        kind, field = info.data.get("type"), info.field_name
+        is_own = field == ("target" if kind == "task" else "restate")
+        if kind is not None and is_own and value is None:
+            raise refuse("is missing; add it")
+        if kind is not None and not is_own and value is not None:
+            raise refuse(f'does not belong to a handler of type "{kind}"; remove it')
+        return value
+
+    @model_validator(mode="after")
+    def _one_call_for_each_event(self) -> HandlerModel:
+        if self.type == "restate" and self.batch is not None:
+            raise refuse("batch and restate contradict: Restate is called once for each event; remove batch")
+        return self
+
     def to_spec(self) -> HandlerSpec:
         """The same as a value of the core."""
-        return self.spec_of(self.name, self.target, self.queue)
+        if self.restate is None:
+            return self.spec_of(self.name, self.target or "", self.queue)
+        called = self.restate.to_spec()
+        spec = self.spec_of(self.name, f"{called.service}/{called.handler}", self.queue)
+        return replace(spec, type="restate", restate=called)
 
 
 class EventModel(Strict):
@@ -246,6 +286,7 @@ _EVENT_MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("handlers", "debounce"): DebounceModel,
     ("handlers", "batch"): BatchModel,
     ("handlers", "cancel_on"): CancelOnModel,
+    ("handlers", "restate"): RestateModel,
 }
 #: The same for the controls of one handler or task alone.
 CONTROL_MODELS: dict[tuple[str, ...], type[BaseModel]] = {

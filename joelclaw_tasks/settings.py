@@ -39,6 +39,8 @@ _ENV_NAMES = {
     "observer_night_families": "QUEUE_OBSERVER_NIGHT_FAMILIES",
     "observer_quiet_hours": "QUEUE_OBSERVER_QUIET_HOURS",
     "diagnosis_mode": "QUEUE_DIAGNOSIS_MODE",
+    "restate_ingress_url": "RESTATE_INGRESS_URL",
+    "restate_admin_url": "RESTATE_ADMIN_URL",
     "telegram_bot_token": "TELEGRAM_BOT_TOKEN",
     "telegram_bot_token_file": "TELEGRAM_BOT_TOKEN_FILE",
     "telegram_chat_ids": "TELEGRAM_CHAT_IDS",
@@ -55,6 +57,14 @@ _WORDS = {
     "observer_operator": ("static", "sonnet"),
     "diagnosis_mode": ("off", "on"),
 }
+_WEB_ADDRESSES = (
+    "anthropic_base_url",
+    "notify_webhook_url",
+    "restate_admin_url",
+    "restate_ingress_url",
+    "telegram_base_url",
+    "todoist_base_url",
+)
 _DEFAULT_HOME = Path(".joelclaw")
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -121,6 +131,11 @@ class Settings:
     observer_night_families: str = ""  # which rest in the quiet hours
     observer_quiet_hours: str = "23:00-07:00 America/Los_Angeles"
     diagnosis_mode: str = "off"  # on: failures that last are diagnosed without asking (docs/diagnosis.md)
+    # See docs/restate.md.
+    with_restate: bool = False  # `joelclaw up` runs a Restate server of its own
+    restate_ingress_url: str | None = field(default=None, repr=False)  # they may hold a password
+    restate_admin_url: str | None = field(default=None, repr=False)
+    restate_timeout_s: int = 10  # the longest that a request to Restate may take
     # Who is told, and how much (docs/notify.md). Of a file of secrets the first line is used, but every line
     # of telegram_webhook_secret_file is accepted.
     notify: str = "console"  # any of console, telegram, todoist, webhook, with commas between
@@ -228,17 +243,12 @@ def _switch(name: str, text: str) -> bool:
 
 def _running_fleet(path: Path) -> dict[str, Any]:
     try:
-        redis_url = json.loads(path.read_text())["redis_url"]
-    except (OSError, ValueError, KeyError, TypeError):
+        state = json.loads(path.read_text())
+        found = {"redis_url": state["redis_url"]}
+        urls = {name: state.get(name) for name in ("restate_ingress_url", "restate_admin_url")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return {"redis_url": redis_url}
-
-
-def _check_web_addresses(settings: Settings) -> None:
-    for name in ("anthropic_base_url", "notify_webhook_url", "telegram_base_url", "todoist_base_url"):
-        url = getattr(settings, name)
-        if url is not None and not _is_web_address(url):
-            raise SettingsError(f"{_variable(name)} must be http(s)://host[:port][/path]")
+    return found | {name: url for name, url in urls.items() if url}
 
 
 def _checked(settings: Settings) -> Settings:
@@ -246,13 +256,9 @@ def _checked(settings: Settings) -> Settings:
         value = getattr(settings, setting.name)
         if isinstance(value, int) and value < 0:
             raise SettingsError(f"{setting.name} must not be negative, not {value}")
-    if settings.redis_url is not None:
-        try:
-            Address.parse(settings.redis_url)
-        except ValueError:
-            # The URL itself may hold a password.
-            raise SettingsError(f"REDIS_URL must be {FORMS}") from None
-    _check_web_addresses(settings)
+    _check_addresses(settings)
+    if not 1 <= settings.restate_timeout_s <= 300:
+        raise SettingsError(f"restate_timeout_s must be 1 to 300, not {settings.restate_timeout_s}")
     if not 0 <= settings.default_priority <= 3:
         raise SettingsError(f"default_priority must be 0 to 3, not {settings.default_priority}")
     if list(settings.slack_ms) != sorted(settings.slack_ms):
@@ -269,3 +275,16 @@ def _checked(settings: Settings) -> Settings:
     if settings.max_kills < 1:
         raise SettingsError(f"max_kills must be at least 1, not {settings.max_kills}")
     return settings
+
+
+def _check_addresses(settings: Settings) -> None:
+    # An address itself may hold a password.
+    if settings.redis_url is not None:
+        try:
+            Address.parse(settings.redis_url)
+        except ValueError:
+            raise SettingsError(f"REDIS_URL must be {FORMS}") from None
+    for name in _WEB_ADDRESSES:
+        url = getattr(settings, name)
+        if url is not None and not _is_web_address(url):
+            raise SettingsError(f"{_variable(name)} must be http(s)://host[:port][/path]")

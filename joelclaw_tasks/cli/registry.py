@@ -18,7 +18,7 @@ from joelclaw_tasks.cli.tree import command_tree
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from joelclaw_tasks.core.spec import EventSpec, HandlerSpec
+    from joelclaw_tasks.core.spec import EventSpec, HandlerSpec, RestateSpec
     from joelclaw_tasks.registry import Registry
 
 registry = typer.Typer(invoke_without_command=True, pretty_exceptions_enable=False)
@@ -149,6 +149,7 @@ def _handler_rows(handler: HandlerSpec) -> list[tuple[str, str]]:
     return [
         ("type", handler.type),
         ("target", handler.target),
+        *_restate_rows(handler.restate),
         ("queue", handler.queue),
         ("limits", ", ".join(limits) or "none"),
         ("resources", ", ".join(each.name + _weighing(each.weight) for each in handler.resources) or "none"),
@@ -157,6 +158,14 @@ def _handler_rows(handler: HandlerSpec) -> list[tuple[str, str]]:
         ("retries", f"{retries.max}, from {retries.base_s:g} s to {retries.cap_s:g} s apart"),
         ("timeout", "none" if handler.timeout_s is None else f"{handler.timeout_s:g} s"),
     ]
+
+
+def _restate_rows(called: RestateSpec | None) -> list[tuple[str, str]]:
+    if called is None:
+        return []
+    waits = f"call, for {called.deadline_ms / 1000:g} s at most" if called.mode == "call" else "send"
+    kind = "a workflow" if called.workflow else f"an object by {called.key}" if called.key else "a service"
+    return [("in Restate", f"{waits}; {kind}")]
 
 
 def _of_each(key: str | None) -> str:

@@ -31,6 +31,9 @@ def up(
         int | None, typer.Option("--port", min=0, max=65_535, help="Port of the ingress (0: a free one).")
     ] = None,
     no_flower: Annotated[bool, typer.Option("--no-flower", help="Leave Flower out.")] = False,
+    with_restate: Annotated[
+        bool, typer.Option("--with-restate", help="Run a Restate server too; `make restate` installs it.")
+    ] = False,
 ) -> None:
     """Start the whole fleet on this machine; Ctrl-C stops it in order, with nothing lost.
 
@@ -54,7 +57,12 @@ def up(
 
     try:
         clean = launch(
-            invocation.home, ingress_port=port, with_flower=not no_flower, view=view, on_ready=announce
+            invocation.home,
+            ingress_port=port,
+            with_flower=not no_flower,
+            with_restate=with_restate,
+            view=view,
+            on_ready=announce,
         )
     except JoelclawError as error:
         if not invocation.as_json:
@@ -116,10 +124,17 @@ def _show_urls(invocation: Invocation, urls: FleetUrls) -> None:
         f"  ready (Ctrl-C stops it)   home {urls.home}",
         f"  ingress   {urls.ingress_url}",
         f"  flower    {urls.flower_url or 'off'}",
+        *_restate_lines(urls),
         *(f"  next      {invocation.follow_up(action.command)}   {action.description}" for action in _NEXT),
         "",
     ]
     _say("\n".join(lines))
+
+
+def _restate_lines(urls: FleetUrls) -> list[str]:
+    if urls.restate_ingress_url is None:
+        return []
+    return [f"  restate   {urls.restate_ingress_url}   admin {urls.restate_admin_url}"]
 
 
 def _say(text: str, descriptor: int | None = None) -> None:

@@ -118,8 +118,26 @@ class RulesSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class RestateSpec:
+    """What a handler of type restate invokes: `handler` of a service, of an object (`key`) or of a workflow.
+
+    `key` is JMESPath over the event. A call waits `deadline_ms` for its output, a send for nothing. `input`
+    says what is sent of the event. Restate itself waits `delay_ms` before it runs.
+    """
+
+    service: str
+    handler: str
+    key: str | None = None
+    workflow: bool = False
+    mode: Literal["send", "call"] = "send"
+    input: Literal["data", "event", "none"] = "data"
+    delay_ms: int = 0
+    deadline_ms: int = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
 class HandlerSpec:
-    """One handler of one event. `target` is `module:function` for type task.
+    """One handler of one event. `target` is `module:function` for type task, `service/handler` for restate.
 
     A job may run for `timeout_s`, then it is told to stop, and at `hard_timeout_s` it is ended.
     """
@@ -137,6 +155,7 @@ class HandlerSpec:
     hard_timeout_s: float | None = None
     priority: int | None = None
     rules: RulesSpec | None = None
+    restate: RestateSpec | None = None
 
     def __hash__(self) -> int:
         """By name: every emit looks a handler up in several caches."""

@@ -25,6 +25,7 @@ from joelclaw_tasks.errors import RegistryError, SettingsError
 from joelclaw_tasks.fleet.diagnosing import add_diagnosis_task
 from joelclaw_tasks.fleet.flower_guard import guard_flower
 from joelclaw_tasks.fleet.observing import add_observer_task
+from joelclaw_tasks.fleet.restating import add_restate_task
 from joelclaw_tasks.fleet.steering_tasks import add_steering_tasks
 from joelclaw_tasks.fleet.task import add_handler_task
 from joelclaw_tasks.fleet.watchdog import watchdog_step
@@ -34,6 +35,7 @@ from joelclaw_tasks.intelligence.triage import Triage
 from joelclaw_tasks.notify.notifier import Notifier, Pace
 from joelclaw_tasks.notify.sinks import sinks_of
 from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.restate.client import RestateClient
 from joelclaw_tasks.routines.health import check_redis
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
@@ -57,7 +59,10 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     setattr(app, HAS_REGISTRY, True)
     fleet = _Fleet(settings, registry)
     for handler in registry.handlers.values():
-        add_handler_task(app, handler, fleet.world)
+        if handler.restate is None:
+            add_handler_task(app, handler, fleet.world)
+        else:
+            add_restate_task(app, handler, handler.restate, fleet.restate)
 
     add_steering_tasks(app, lambda: Queue(fleet.store, settings))
     add_observer_task(
@@ -127,6 +132,7 @@ class _Fleet:
         self._registry = registry
         self._made: dict[int, tuple[Emitter, World, Notifier]] = {}
         self._models: dict[int, tuple[ModelClient, Triage]] = {}
+        self._restate: dict[int, RestateClient] = {}
         self._guard = threading.Lock()
 
     def _of_this_process(self) -> tuple[Emitter, World, Notifier]:
@@ -139,6 +145,14 @@ class _Fleet:
                 world = World(data_dir=self._settings.files_dir, emit=emitter.emit, notify=notifier)
                 self._made = {pid: (emitter, world, notifier)}
             return self._made[pid]
+
+    def restate(self) -> RestateClient:
+        """The client of this process. Raises SettingsError when the settings name no Restate."""
+        with self._guard:
+            pid = os.getpid()
+            if pid not in self._restate:
+                self._restate = {pid: RestateClient.of(self._settings)}
+            return self._restate[pid]
 
     def models(self) -> ModelClient:
         """The client of this process: its breakers remember what failed just now."""

@@ -48,7 +48,8 @@ class Child:
         self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
         self.keeper: asyncio.Task[None] | None = None
-        self._env, self._view, self._on_change = dict(env), view, on_change
+        self._env = dict(env if spec.environ is None else spec.environ)
+        self._view, self._on_change = view, on_change
         self._process: asyncio.subprocess.Process | None = None
         self._ready_at: float | None = None
         self._tie = tether()

@@ -15,6 +15,7 @@ from joelclaw_tasks.fleet.home import FleetHome
 from joelclaw_tasks.fleet.machine_checks import disk_check, package_check, python_check, server_check
 from joelclaw_tasks.fleet.notify_checks import notify_checks
 from joelclaw_tasks.fleet.redis_checks import redis_checks, same_redis_check
+from joelclaw_tasks.fleet.restate_checks import restate_checks
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 
@@ -69,6 +70,7 @@ def _registry_checks(settings: Settings, *, reachable: bool, fleet_runs: bool) -
         yield fail("targets", "\n".join(faults), "Correct the named targets in the registry, or the modules.")
     else:
         yield ok("targets", "every handler can be imported")
+    yield from restate_checks(settings, registry)
     if reachable and settings.redis_url is not None:
         yield from queue_checks(settings.redis_url, registry.queues, expected=fleet_runs)
 

@@ -4,7 +4,8 @@
 - `fleet.json`: URLs and processes, while it is ready
 - `fleet.pids`: what a killed fleet would leave behind
 - `ports.json`: the ports of last time
-- `redis/` data and password of the embedded Redis, `logs/` one per process, `data/` what handlers write
+- `redis/` data and password of the embedded Redis, `restate/` data of the Restate server
+- `logs/` one per process, `data/` what handlers write
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class FleetHome:
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().absolute()
         self.redis_dir = self.path / "redis"
+        self.restate_dir = self.path / "restate"
         self.logs_dir = self.path / "logs"
         self.record_file = self.path / "fleet.pids"
         self.state_file = self.path / "fleet.json"

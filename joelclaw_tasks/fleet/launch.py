@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from joelclaw_tasks.address import without_password
+from joelclaw_tasks.errors import FleetError
 from joelclaw_tasks.fleet.child import View
 from joelclaw_tasks.fleet.home import FleetHome
 from joelclaw_tasks.fleet.leftovers import end_leftovers
@@ -19,9 +20,13 @@ from joelclaw_tasks.fleet.processes import fleet_processes
 from joelclaw_tasks.fleet.redis_policy import require_safe
 from joelclaw_tasks.fleet.redis_server import prepare
 from joelclaw_tasks.fleet.replaying import keep_replaying
+from joelclaw_tasks.fleet.restate_server import RestateServer
+from joelclaw_tasks.fleet.restate_server import prepare as prepare_restate
 from joelclaw_tasks.fleet.supervisor import Patience, Supervisor
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
+
+_RESTATE_DOORS = ("restate-ingress", "restate-admin", "restate-node")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class FleetUrls:
     flower_url: str | None
     pid: int
     started_at: str
+    restate_ingress_url: str | None = None
+    restate_admin_url: str | None = None
 
     def __repr__(self) -> str:
         return f"FleetUrls({without_password(self.redis_url)}, {self.ingress_url}, {self.flower_url})"
@@ -48,6 +55,7 @@ def launch(
     *,
     ingress_port: int | None = None,
     with_flower: bool = True,
+    with_restate: bool = False,
     view: View,
     on_ready: Callable[[FleetUrls], None],
     env: Mapping[str, str] | None = None,
@@ -55,8 +63,9 @@ def launch(
 ) -> bool:
     """Run the fleet until SIGINT or SIGTERM; True when it stopped cleanly.
 
-    `home` None: JOELCLAW_HOME. `ingress_port` None: the setting, 0: a free one. Raises FleetError
-    (a fleet runs there already, no Redis to be had, a process that does not start), SettingsError,
+    `home` None: JOELCLAW_HOME. `ingress_port` None: the setting, 0: a free one. `with_restate`
+    may be set by the settings too. Raises FleetError (a fleet runs there already, no Redis or Restate to be
+    had, a process that does not start), SettingsError,
     RegistryError, CoreUnreachable or UnsafeRedis (a given REDIS_URL); nothing is left running then.
     """
     env = dict(os.environ if env is None else env)
@@ -71,6 +80,9 @@ def launch(
         wanted = {"ingress": settings.ingress_port}
         if with_flower:
             wanted["flower"] = settings.flower_port
+        with_restate = with_restate or settings.with_restate
+        if with_restate:
+            wanted |= dict.fromkeys(_RESTATE_DOORS, 0)
         if settings.redis_url is None:
             ports = place.choose_ports({"redis": 0, **wanted})
             embedded = prepare(place.redis_dir, ports["redis"])
@@ -79,6 +91,7 @@ def launch(
             redis_url = settings.redis_url
             _judge(redis_url, view)
             ports = place.choose_ports(wanted)
+        restate = _restate(place, settings, ports) if with_restate else None
         urls = FleetUrls(
             home=str(place.path),
             redis_url=redis_url,
@@ -86,6 +99,8 @@ def launch(
             flower_url=f"http://127.0.0.1:{ports['flower']}" if with_flower else None,
             pid=os.getpid(),
             started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            restate_ingress_url=restate.ingress_url if restate else None,
+            restate_admin_url=restate.admin_url if restate else None,
         )
         specs = fleet_processes(
             redis=embedded,
@@ -93,12 +108,27 @@ def launch(
             ingress_port=ports["ingress"],
             flower_port=ports.get("flower"),
             state_dir=place.path,
+            restate=restate,
         )
         env |= {"REDIS_URL": redis_url, "JOELCLAW_HOME": str(place.path), "PYTHONUNBUFFERED": "1"}
+        if restate is not None:
+            env |= {"RESTATE_INGRESS_URL": restate.ingress_url, "RESTATE_ADMIN_URL": restate.admin_url}
         settings = replace(settings, redis_url=redis_url, home=place.path)
         return asyncio.run(
             _run(place, urls, specs, settings, env=env, view=view, on_ready=on_ready, patience=patience)
         )
+
+
+def _restate(place: FleetHome, settings: Settings, ports: Mapping[str, int]) -> RestateServer:
+    if settings.restate_ingress_url is not None:
+        raise FleetError(
+            "RESTATE_INGRESS_URL names a Restate server, and one of the fleet's own is asked for",
+            fix="Leave out RESTATE_INGRESS_URL, or --with-restate and JOELCLAW_WITH_RESTATE.",
+        )
+    ingress_port, admin_port, node_port = (ports[name] for name in _RESTATE_DOORS)
+    return prepare_restate(
+        place.restate_dir, ingress_port=ingress_port, admin_port=admin_port, node_port=node_port
+    )
 
 
 def _judge(redis_url: str, view: View) -> None:

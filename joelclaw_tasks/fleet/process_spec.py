@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 Probe = Callable[[], Awaitable[bool]]
@@ -30,6 +30,8 @@ class ProcessSpec:
     umask: int = -1  # -1: inherited
     #: How far it stands back when the machine is short of CPU, as `nice` counts.
     nice: int = 0
+    #: Instead of the fleet's environment, for a program that is to see none of its secrets.
+    environ: Mapping[str, str] | None = None
     #: Sent when the grace period is over; what still runs some seconds later is killed.
     last_signal: signal.Signals = signal.SIGKILL
 
@@ -51,6 +53,15 @@ def http_ok(port: int, path: str, host: str = "127.0.0.1") -> Probe:
     async def probe() -> bool:
         request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
         return b" 200 " in b"".join(await _ask(host, port, request, lines=1))
+
+    return probe
+
+
+def both(one: Probe, other: Probe) -> Probe:
+    """Ready when both say so."""
+
+    async def probe() -> bool:
+        return await one() and await other()
 
     return probe
 

@@ -1,4 +1,4 @@
-"""The processes of the fleet: redis, two workers, beat, ingress and Flower."""
+"""The processes of the fleet: redis, Restate if it is wanted, two workers, beat, ingress and Flower."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
-from joelclaw_tasks.fleet.process_spec import ProcessSpec, http_ok, redis_answers
+from joelclaw_tasks.fleet.process_spec import ProcessSpec, both, http_ok, redis_answers
 from joelclaw_tasks.fleet.redis_server import EmbeddedRedis
+from joelclaw_tasks.fleet.restate_server import RestateServer
 
 REDIS, WORKERS, DOORS = 0, 1, 2
 #: CPU and files in processes, network in threads.
@@ -21,13 +22,16 @@ def fleet_processes(
     flower_port: int | None,
     state_dir: Path,
     ingress_host: str = "127.0.0.1",
+    restate: RestateServer | None = None,
 ) -> list[ProcessSpec]:
     """Every process, in the order in which a person reads them.
 
-    `redis` None: the server is someone else's. `flower_port` None: no Flower. The doors
-    (ingress, beat, Flower) stop before the workers, the workers before Redis.
+    `redis` None: the server is someone else's. `flower_port` None: no Flower. `restate` None: none of ours.
+    The doors (ingress, beat, Flower) stop before the workers, the workers before Redis and Restate.
     """
     specs = [] if redis is None else [_redis(redis)]
+    if restate is not None:
+        specs.append(_restate(restate))
     specs += [_worker(queue, pool, size) for queue, (pool, size) in _WORKERS.items()]
     specs.append(
         ProcessSpec(
@@ -85,6 +89,18 @@ def _redis(redis: EmbeddedRedis) -> ProcessSpec:
         probe=redis_answers(redis.port, redis.password),
         port=redis.port,
         umask=0o077,
+    )
+
+
+def _restate(restate: RestateServer) -> ProcessSpec:
+    return ProcessSpec(
+        "restate",
+        restate.argv,
+        stage=REDIS,
+        probe=both(http_ok(restate.ingress_port, "/restate/health"), http_ok(restate.admin_port, "/health")),
+        port=restate.ingress_port,
+        umask=0o077,
+        environ=restate.environ,
     )
 
 

@@ -13,7 +13,7 @@ import httpx
 
 from joelclaw_tasks.core.event import Event
 from joelclaw_tasks.core.job import Job
-from joelclaw_tasks.core.spec import RetrySpec
+from joelclaw_tasks.core.spec import HandlerSpec, RetrySpec
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import NewEvent, Receipt, emitting_with
@@ -48,7 +48,7 @@ class Inline(Record):
 
     `emit` and `joelclaw_tasks.emit` check events, derive ids and know duplicates as in production. Delayed
     events and retries wait for `advance`. Pauses, limits and other controls do not apply, and a batch is one
-    event: `fleet` has them.
+    event: `fleet` has them. Handlers of type restate call nobody, and are done at once.
     """
 
     def __init__(self, registry: Registry, data_dir: Path, clock: Clock, http: httpx.Client) -> None:
@@ -118,12 +118,17 @@ class Inline(Record):
         is_batch = handler.rules is not None and handler.rules.batch is not None
         job.attempt += 1
         try:
-            function: Callable[[Any, Deps], Any] = load_target(handler.target)
-            result = function([event] if is_batch else event, self.world)
+            result = self._run(handler, [event] if is_batch else event)
         except Exception as error:  # noqa: BLE001  # whatever a handler raises is its failure
             self._failed(job, error, handler.retries)
         else:
             self._note(job, "completed", result=result)
+
+    def _run(self, handler: HandlerSpec, given: Any) -> Any:
+        if handler.restate is not None:
+            return {"restate": handler.target, "mode": handler.restate.mode}
+        function: Callable[[Any, Deps], Any] = load_target(handler.target)
+        return function(given, self.world)
 
     def _failed(self, job: _Waiting, error: Exception, retries: RetrySpec) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -44,6 +44,8 @@ def run_handler(
     of the handler's family unless given. The other arguments are as for `inline`.
     """
     known = registry_of(registry)
+    if isinstance(handler, str) and known.handler(handler).restate is not None:
+        raise ValueError(f"{handler} runs in Restate, so there is no function to call")
     function = load_target(known.handler(handler).target) if isinstance(handler, str) else handler
     family = event or next(
         (e.name for e in known.events.values() for h in e.handlers if h.name == handler), "test"

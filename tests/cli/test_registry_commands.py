@@ -76,6 +76,20 @@ def test_show_answers_one_event_in_full(joelclaw_offline: JoelclawProcess) -> No
     assert "joelclaw emit greeting/sent -d <data>" in piped.next_commands
 
 
+def test_show_says_what_a_handler_runs_in_restate(joelclaw_offline: JoelclawProcess) -> None:
+    called = {"service": "Mail", "handler": "send", "key": "data.to", "mode": "call", "deadline_s": 90}
+    event = {**EVENT, "handlers": [{"name": "greeting.mail", "type": "restate", "restate": called}]}
+    joelclaw_offline.env["JOELCLAW_REGISTRY_DIR"] = registry_of(joelclaw_offline.home / "registry", event)
+
+    [handler] = joelclaw_offline("registry", "show", "greeting/sent").result["event"]["handlers"]
+
+    assert ("restate", "Mail/send") == (handler["type"], handler["target"])
+    assert ("data.to", "call", 90_000) == tuple(
+        handler["restate"][name] for name in ("key", "mode", "deadline_ms")
+    )
+    assert 0 == joelclaw_offline("registry", "check").code
+
+
 def test_show_refuses_an_unknown_event_with_the_nearest_name(joelclaw_offline: JoelclawProcess) -> None:
     piped = joelclaw_offline("registry", "show", "content/update")
 

@@ -15,6 +15,7 @@ from joelclaw_tasks.core.spec import (
     HandlerSpec,
     RateSpec,
     ResourceSpec,
+    RestateSpec,
     RetrySpec,
     ShareSpec,
 )
@@ -59,19 +60,78 @@ def test_a_handler_without_a_queue_goes_to_default(directory: RegistryDirectory)
     assert directory.load().handler("mail.send").queue == "default"
 
 
+RESTATE_FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"service": "a b"}, 'restate.service: "a b" is no name in Restate; use letters, digits and _ . -'),
+    ({"handler": "../admin"}, 'restate.handler: "../admin" is no name in Restate;'),
+    ({"handler": None}, 'restate: has no "handler"; add it'),
+    ({"key": "user"}, "restate.key: \"user\" reads 'user', which no event has;"),
+    ({"key": "data.user", "workflow": True}, "restate: key and workflow contradict:"),
+    ({"mode": "wait"}, 'restate.mode: must be "send" or "call", not "wait"'),
+    ({"input": "all"}, 'restate.input: must be "data", "event" or "none", not "all"'),
+    ({"deadline_s": 9}, "restate: deadline_s belongs to a call, and a send waits for nothing;"),
+    ({"mode": "call", "delay_s": 3600}, "restate: delay_s (3600) is not less than deadline_s (3600):"),
+    ({"delay": 5}, 'restate.delay: is not a known field; did you mean "delay_s"?'),
+    ({"delay_s": 0}, "restate.delay_s: must be at least 0.001, not 0"),
+]
+
+
+def a_restate_handler(**changes: Any) -> dict[str, Any]:
+    """The JSON form of a handler of type restate that is in order, with changes to what it invokes."""
+    called = {"service": "Mail", "handler": "send"} | changes
+    return {"name": "mail.send", "type": "restate", "restate": called, "queue": "io"}
+
+
+@pytest.mark.parametrize(("changes", "fault"), RESTATE_FAULTS)
+def test_a_fault_of_what_restate_is_to_run_names_file_field_and_remedy(
+    directory: RegistryDirectory, changes: dict[str, Any], fault: str
+) -> None:
+    directory.write_event(handlers=[a_restate_handler(**changes)])
+    faults = directory.faults()
+    assert 1 == len(faults), faults
+    assert faults[0].startswith(f"{FILE}: handlers[0].{fault}")
+
+
+def test_a_handler_of_type_restate_says_what_restate_runs(directory: RegistryDirectory) -> None:
+    directory.write_event(handlers=[a_restate_handler(key="data.to", delay_s=1.5)])
+    handler = directory.load().handler("mail.send")
+    assert ("restate", "Mail/send") == (handler.type, handler.target)
+    assert RestateSpec("Mail", "send", key="data.to", delay_ms=1_500) == handler.restate
+
+
+def test_a_workflow_runs_its_handler_run(directory: RegistryDirectory) -> None:
+    directory.write_event(
+        handlers=[a_restate_handler(handler=None, workflow=True, mode="call", deadline_s=9)]
+    )
+    expected = RestateSpec("Mail", "run", workflow=True, mode="call", deadline_ms=9_000)
+    assert expected == directory.load().handler("mail.send").restate
+
+
+def test_a_handler_of_type_restate_has_no_target_and_no_batch(directory: RegistryDirectory) -> None:
+    wrong = a_restate_handler() | {"target": "os.path:join", "batch": {"size": 2, "max_wait_s": 1}}
+    directory.write_event(handlers=[wrong])
+    assert [
+        f'{FILE}: handlers[0].target: does not belong to a handler of type "restate"; remove it'
+    ] == directory.faults()
+    del wrong["target"]
+    directory.write_event(handlers=[wrong])
+    [fault] = directory.faults()
+    assert fault.startswith(f"{FILE}: handlers[0]: batch and restate contradict: Restate is called once")
+
+
 HANDLER_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"queue": 5}, 'handlers[0].queue: must be a text in double quotes, such as "text", not 5'),
     ({"queue": "a=b"}, 'handlers[0].queue: "a=b" is not a name; use 1 to 120 letters, digits and'),
     ({"name": "a\nb"}, 'handlers[0].name: "a\\nb" is not a name;'),
     ({"name": "a" * 121}, f'handlers[0].name: "{"a" * 76}... is not a name;'),
     ({"name": ""}, 'handlers[0].name: "" is not a name;'),
-    (
-        {"type": "restate"},
-        'handlers[0].type: "restate" cannot be run by this version, which runs only "task"',
-    ),
     ({"type": "http", "target": "https://x"}, 'handlers[0].type: "http" cannot be run by this version'),
     ({"type": "inngest"}, 'handlers[0].type: "inngest" cannot be run by this version'),
-    ({"type": "lambda"}, 'handlers[0].type: must be "task", not "lambda"'),
+    ({"type": "lambda"}, 'handlers[0].type: must be "task" or "restate", not "lambda"'),
+    ({"target": None}, "handlers[0].target: is missing; add it"),
+    (
+        {"restate": {"service": "Mail", "handler": "send"}},
+        'handlers[0].restate: does not belong to a handler of type "task"; remove it',
+    ),
     (
         {"target": "os.path.join"},
         'handlers[0].target: "os.path.join" is not a target; write package.module:function',

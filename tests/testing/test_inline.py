@@ -6,8 +6,10 @@ import pytest
 
 import joelclaw_tasks
 from joelclaw_tasks import testing
+from joelclaw_tasks.core.spec import EventSpec, HandlerSpec, RestateSpec
 from joelclaw_tasks.emit import NewEvent
 from joelclaw_tasks.errors import CoreUnreachable, PermanentFailure, UnknownEvent, UnknownHandler
+from joelclaw_tasks.registry import Registry
 
 
 @pytest.fixture
@@ -88,6 +90,20 @@ def test_a_delayed_event_waits_until_its_time(run):
     assert [] == run.runs()
     run.advance(1)
     run.assert_completed("test.done")
+
+
+def test_a_handler_that_runs_in_restate_calls_nobody_here():
+    called = RestateSpec("Mail", "send", mode="call")
+    handler = HandlerSpec("mail.send", "restate", "Mail/send", "io", restate=called)
+    registry = Registry([EventSpec("mail/received", "A mail came in.", 2, (handler,))])
+
+    with testing.inline(registry) as run:
+        run.emit("mail/received", {})
+
+    [one] = run.runs("mail.send")
+    assert ("completed", {"restate": "Mail/send", "mode": "call"}) == (one.outcome, one.result)
+    with pytest.raises(ValueError, match="runs in Restate"):
+        testing.run_handler("mail.send", {}, registry=registry)
 
 
 def test_a_failed_job_waits_as_its_retry_policy_says(run):
