@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -195,10 +196,16 @@ class HandlerModel(ControlsModel):
         description="The Python function, as package.module:function."
     )
     queue: Name = Field(default="default", description="Celery queue: default (CPU, files) or io (network).")
+    depends_on: list[Name] = Field(
+        default_factory=list,
+        max_length=20,
+        description="Checks of health.json: while one is down, the observer may pause the family.",
+    )
 
     def to_spec(self) -> HandlerSpec:
         """The same as a value of the core."""
-        return self.spec_of(self.name, self.target, self.queue)
+        spec = self.spec_of(self.name, self.target, self.queue)
+        return replace(spec, depends_on=tuple(dict.fromkeys(self.depends_on)))
 
 
 class EventModel(Strict):

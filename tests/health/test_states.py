@@ -1,4 +1,4 @@
-"""The state of a check: when it turns, what is kept of it, and what a week adds up to. The clock is the test's."""
+"""The state of a check: when it turns, what is kept of it, what a week adds up to. On a clock of the test."""
 
 from __future__ import annotations
 
