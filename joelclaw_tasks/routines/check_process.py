@@ -14,38 +14,38 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
-import redis
-
 from joelclaw_tasks.core.redaction import redacted, secrets_of
-from joelclaw_tasks.routines import endpoints, local_checks
-from joelclaw_tasks.routines.finding import Finding
+from joelclaw_tasks.routines.finding import Finding, NoAnswer
 
 MOST_ASKED_BYTES = 65_536
 
-_KINDS: Mapping[str, Callable[[Mapping[str, Any]], Finding]] = {
-    "redis": local_checks.redis_finding,
-    "disk": local_checks.check_disk,
-    "beat": local_checks.check_beat,
-    "workers": local_checks.check_workers,
-    "ingress": endpoints.check_http,
-    "http": endpoints.check_http,
-    "tcp": endpoints.check_tcp,
-    "telegram": endpoints.check_telegram,
-    "anthropic": endpoints.check_anthropic,
-    "python": local_checks.check_python,
+#: Where the check of each kind is. Loaded when it is asked for: to load all takes longer than to look.
+_PACKAGE = "joelclaw_tasks.routines"
+_KINDS: Mapping[str, tuple[str, str]] = {
+    "redis": ("redis_checks", "check_server"),
+    "beat": ("redis_checks", "check_beat"),
+    "workers": ("redis_checks", "check_workers"),
+    "disk": ("local_checks", "check_disk"),
+    "python": ("local_checks", "check_python"),
+    "ingress": ("endpoints", "check_http"),
+    "http": ("endpoints", "check_http"),
+    "tcp": ("endpoints", "check_tcp"),
+    "telegram": ("endpoints", "check_telegram"),
+    "anthropic": ("endpoints", "check_anthropic"),
 }
 
 
 def look(asked: Mapping[str, Any]) -> Finding:
     """What the check finds. Any other exception, as somebody's own function may raise, is a broken check."""
     try:
-        return _KINDS[asked["kind"]](asked)
-    except endpoints.NoAnswer as error:
+        module, name = _KINDS[asked["kind"]]
+        check: Callable[[Mapping[str, Any]], Finding] = getattr(import_module(f"{_PACKAGE}.{module}"), name)
+        return check(asked)
+    except NoAnswer as error:
         return error.finding
-    except redis.RedisError as error:
-        return Finding("down", f"Redis does not answer: {type(error).__name__}")
     except Exception as error:  # noqa: BLE001  # whatever it is, it is told
         return Finding.broken(redacted(f"{type(error).__name__}: {error}", secrets_of())[:200])
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from joelclaw_tasks.routines.finding import Finding
+from joelclaw_tasks.routines.finding import Finding, NoAnswer
 
 if TYPE_CHECKING:
     import httpx
@@ -73,14 +73,6 @@ def check_anthropic(asked: Mapping[str, Any]) -> Finding:
     if not 200 <= status < 300:
         return Finding("down", f"answers {status}", ms)
     return Finding("healthy", "takes the key", ms)
-
-
-class NoAnswer(Exception):
-    """A server that cannot be reached, with a finding of it."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(finding.detail)
-        self.finding = finding
 
 
 def _get(asked: Mapping[str, Any], *, reads: bool = False) -> tuple[int, bytes, float]:

@@ -30,3 +30,11 @@ class Finding:
     def broken(cls, what: str) -> Finding:
         """The check died of `what`."""
         return cls("unknown", f"cannot be checked: {what}", is_broken=True)
+
+
+class NoAnswer(Exception):
+    """What was to be looked at does not answer; it carries the finding of that."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.detail)
+        self.finding = finding
