@@ -19,6 +19,7 @@ from joelclaw_tasks.cli.dead import dead
 from joelclaw_tasks.cli.dev import dev
 from joelclaw_tasks.cli.emit import emit
 from joelclaw_tasks.cli.envelope import Outcome
+from joelclaw_tasks.cli.health import health
 from joelclaw_tasks.cli.invocation import Invocation
 from joelclaw_tasks.cli.models import models
 from joelclaw_tasks.cli.notify import notify
@@ -35,7 +36,10 @@ _LATE = {
     "demo": "Start a fleet, send real events through it and show what became of them.",
     "doctor": "Check environment, Redis, registry and settings.",
 }
-_ORDER = ("up", "demo", "doctor", "emit", "queue", "observer", "notify", "dead", "registry", "models", "dev")
+_ORDER = (
+    "up", "demo", "doctor", "emit", "queue", "health", "observer", "notify", "dead", "registry", "models",
+    "dev",
+)  # fmt: skip
 
 
 class _Commands(TyperGroup):
@@ -68,6 +72,7 @@ app.command("emit")(command(emit))
 app.add_typer(queue, name="queue")
 app.add_typer(observer, name="observer")
 app.add_typer(notify, name="notify")
+app.add_typer(health, name="health")
 app.add_typer(dead, name="dead")
 app.add_typer(registry, name="registry")
 app.add_typer(models, name="models")
