@@ -39,7 +39,7 @@ def _has_trouble(snapshot: Snapshot) -> bool:
     """Failures of what is not held back, or bad health. What the observer itself has paused is no trouble."""
     held = {family.family for family in snapshot.families if family.held_by is not None}
     return any(each.recent_failed and each.family not in held for each in snapshot.handlers) or any(
-        each.status != "healthy" for each in snapshot.health
+        each.status in ("degraded", "down") for each in snapshot.health
     )
 
 

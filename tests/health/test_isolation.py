@@ -74,7 +74,7 @@ class Fleet:
         command = "-m celery -A joelclaw_tasks worker -P threads -c 8 -Q io -l INFO --without-gossip"
         with self.log.open("ab") as out:
             return subprocess.Popen(
-                [sys.executable, *command.split(), "-n", f"{name}@%h"],
+                [sys.executable, *command.split()],
                 env=self.env,
                 cwd=ROOT,
                 stdout=out,
