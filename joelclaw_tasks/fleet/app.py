@@ -24,6 +24,7 @@ from joelclaw_tasks.errors import RegistryError, SettingsError
 from joelclaw_tasks.fleet.flower_guard import guard_flower
 from joelclaw_tasks.fleet.observing import add_observer_task
 from joelclaw_tasks.fleet.pulse_tasks import add_pulse_tasks, pulse_entries
+from joelclaw_tasks.fleet.pulse_watch import pulse_watch_step
 from joelclaw_tasks.fleet.steering_tasks import add_steering_tasks
 from joelclaw_tasks.fleet.task import add_handler_task
 from joelclaw_tasks.fleet.watchdog import watchdog_step
@@ -94,6 +95,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
 
     app.steps["consumer"].add(_before_consuming(registry, fleet))
     app.steps["consumer"].add(watchdog_step(settings))
+    app.steps["consumer"].add(pulse_watch_step(settings, registry))
     return app
 
 

@@ -46,14 +46,14 @@ class Pulse:
     ) -> None:
         self._settings = settings
         self._registry = registry
-        self._health = Health(store)
+        self.health = Health(store)
         self._notifier = notifier
         self._env = os.environ if env is None else env
 
     def look(self, check: CheckSpec, id: str) -> Finding:
         """What the check finds now, in a process of its own. Raises Off, and CoreUnreachable."""
         asked = asked_of(check, self._settings, self._registry, self._env)
-        asked |= {"look": id, "started_at": self._health.now_ms()}
+        asked |= {"look": id, "started_at": self.health.now_ms()}
         try:
             return run_check(asked)
         except OSError as error:
@@ -72,13 +72,13 @@ class Pulse:
             passes=check.passes,
             restarts=restarts,
         )
-        standing = self._health.keep(look)
+        standing = self.health.keep(look)
         # What the last look does not say itself is told by the next one.
         if standing.state != standing.told and standing.state == finding.status:
             self._tell(check.name, standing.state, standing.told, finding.detail)
             # Noted after it was told: whoever dies between the two is why it is told again, and notify knows
             # what it has told.
-            self._health.tell(check.name, standing.state)
+            self.health.tell(check.name, standing.state)
         return {"check": check.name, "state": standing.state, "restarts": restarts, **finding.to_wire()}
 
     def _tell(self, name: str, state: State, told: State | None, detail: str) -> None:
@@ -90,6 +90,28 @@ class Pulse:
         change = "opened" if told in (None, "healthy") else "changed"
         said = f"{title} {detail.rstrip('.')}."
         self._notifier(said, cause=cause, severity=_SEVERITIES[state], change=change)
+
+
+#: After so many periods without any look the pulse stands still.
+_STILL_PERIODS = 5
+
+
+def stand_still(pulse: Pulse, registry: Registry) -> bool:
+    """Whether no check has looked for five periods of `beat`, though some have before; keeps that as a look.
+
+    Called again within the same period, by whomever, it counts once. Raises CoreUnreachable.
+    """
+    beat = registry.checks["beat"]
+    health, most_ms = pulse.health, _STILL_PERIODS * beat.every_ms
+    # What the watch itself kept of beat is no sign of life.
+    looked = [each.checked_at for each in health.checks([n for n in registry.checks if n != "beat"]).values()]
+    now_ms = health.now_ms()
+    if not looked or now_ms - max(looked) <= most_ms:
+        return False
+    minutes = (now_ms - max(looked)) // 60_000
+    finding = Finding("down", f"stands still: nothing was looked at for {minutes} min")
+    pulse.keep(beat, f"watch:{now_ms // beat.every_ms}", finding)
+    return True
 
 
 def asked_of(
