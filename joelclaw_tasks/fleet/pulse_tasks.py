@@ -28,7 +28,8 @@ _QUEUE = "io"
 def add_pulse_tasks(app: Celery, registry: Registry, pulse: Callable[[], Pulse]) -> None:
     """Register a task for each check; `pulse` answers the one of this process."""
     for check in registry.checks.values():
-        _add(app, check, pulse, _QUEUE if _QUEUE in registry.queues else None)
+        waits_for_others = check.kind != "anthropic"  # workers of the default queue alone have its key
+        _add(app, check, pulse, _QUEUE if waits_for_others and _QUEUE in registry.queues else None)
 
 
 def pulse_entries(

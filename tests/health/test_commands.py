@@ -10,6 +10,8 @@ import pytest
 
 from joelclaw_tasks.core.health import Health, Look
 from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.fleet.pulse_checks import pulse_checks
+from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from tests.cli.conftest import JoelclawProcess
 
@@ -158,3 +160,24 @@ def test_a_report_adds_up_days_and_lists_the_incidents(joelclaw, kept) -> None:
     screen = joelclaw.on_terminal("health", "report", "--days", "1").screen
     assert "says down" in screen
     assert "100 %" in screen
+
+
+def test_the_doctor_says_what_is_not_healthy_and_that_nobody_looks(kept, redis_url, tmp_path) -> None:
+    settings = Settings(redis_url=redis_url, home=tmp_path)
+    registry = Registry.load(ROOT / "registry")
+
+    def said(*, fleet_runs: bool = True) -> list[tuple[str, str]]:
+        return [
+            (each.status, each.detail) for each in pulse_checks(settings, registry, fleet_runs=fleet_runs)
+        ]
+
+    assert [] == said()
+    kept.looks("redis", "healthy")
+    assert [("ok", "1 checks, all healthy")] == said()
+    kept.looks("disk", "healthy", "down", "down")
+    assert [("warn", "disk says down")] == said()
+    kept.now_ms -= DAY
+    kept.store.client.flushall()
+    kept.looks("redis", "healthy")
+    assert [("warn", "nobody has looked lately")] == said()
+    assert [] == said(fleet_runs=False)
