@@ -26,6 +26,6 @@ def pulse_checks(settings: Settings, registry: Registry, *, fleet_runs: bool) ->
         said = "; ".join(f"{each.check} {each.detail}" for each in ill)
         yield warn("health pulse", said, "`joelclaw health` shows every check; docs/health.md explains them.")
     elif fresh:
-        yield ok("health pulse", f"{len(fresh)} checks, all healthy")
+        yield ok("health pulse", f"all healthy: {', '.join(each.check for each in fresh)}")
     elif known and fleet_runs:
         yield warn("health pulse", "nobody has looked lately", "Beat drives it: read logs/beat.log.")

@@ -17,13 +17,13 @@ from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import CoreUnreachable
 from joelclaw_tasks.notify.notifier import Notifier
 from joelclaw_tasks.registry import Registry
-from joelclaw_tasks.routines.pulse import Pulse, stand_still
+from joelclaw_tasks.routines.pulse import STILL_PERIODS, Pulse, stand_still
 from joelclaw_tasks.settings import Settings
 
 logger = get_logger(__name__)
 
 #: Between two looks of one worker.
-LOOK_EVERY_S = 60.0
+_LOOK_EVERY_S = 60.0
 
 
 def pulse_watch_step(settings: Settings, registry: Registry) -> type[StartStopStep]:
@@ -33,13 +33,15 @@ def pulse_watch_step(settings: Settings, registry: Registry) -> type[StartStopSt
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def __init__(self, consumer: Any, **kwargs: Any) -> None:
-            self._thread: _Watcher | None = None
+            self._thread: PulseWatch | None = None
             super().__init__(consumer, **kwargs)
 
         def start(self, consumer: Any) -> None:  # noqa: ARG002
             """With each connection a new one."""
             if "beat" in registry.checks and registry.checks["beat"].enabled:
-                self._thread = _Watcher(settings, registry)
+                # Not at once: when the whole fleet starts, beat has not sent anything yet.
+                first_after_s = STILL_PERIODS * registry.checks["beat"].every_ms / 1_000
+                self._thread = PulseWatch(settings, registry, first_after_s)
                 self._thread.start()
 
         def stop(self, consumer: Any) -> None:  # noqa: ARG002
@@ -52,18 +54,24 @@ def pulse_watch_step(settings: Settings, registry: Registry) -> type[StartStopSt
     return Watch
 
 
-class _Watcher(threading.Thread):
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+class PulseWatch(threading.Thread):
+    """Looks every minute, the first time after `first_after_s` seconds, until `stop`."""
+
+    def __init__(self, settings: Settings, registry: Registry, first_after_s: float) -> None:
         super().__init__(name="joelclaw-pulse-watch", daemon=True)
-        self._settings, self._registry = settings, registry
+        self._settings, self._registry, self._first_after_s = settings, registry, first_after_s
         self._stopped = threading.Event()
 
     def stop(self) -> None:
+        """End the thread."""
         self._stopped.set()
 
     def run(self) -> None:
+        """Look until stopped. Connects when it first looks, and waits for Redis a short time."""
         pulse: Pulse | None = None
-        while not self._stopped.wait(LOOK_EVERY_S):
+        wait_s = self._first_after_s
+        while not self._stopped.wait(wait_s):
+            wait_s = _LOOK_EVERY_S
             try:
                 if pulse is None:
                     store = Store.connect(self._settings, timeout_s=2.0)

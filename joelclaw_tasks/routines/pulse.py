@@ -93,7 +93,7 @@ class Pulse:
 
 
 #: After so many periods without any look the pulse stands still.
-_STILL_PERIODS = 5
+STILL_PERIODS = 5
 
 
 def stand_still(pulse: Pulse, registry: Registry) -> bool:
@@ -102,7 +102,7 @@ def stand_still(pulse: Pulse, registry: Registry) -> bool:
     Called again within the same period, by whomever, it counts once. Raises CoreUnreachable.
     """
     beat = registry.checks["beat"]
-    health, most_ms = pulse.health, _STILL_PERIODS * beat.every_ms
+    health, most_ms = pulse.health, STILL_PERIODS * beat.every_ms
     # What the watch itself kept of beat is no sign of life.
     looked = [each.checked_at for each in health.checks([n for n in registry.checks if n != "beat"]).values()]
     now_ms = health.now_ms()

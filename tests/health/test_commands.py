@@ -173,7 +173,7 @@ def test_the_doctor_says_what_is_not_healthy_and_that_nobody_looks(kept, redis_u
 
     assert [] == said()
     kept.looks("redis", "healthy")
-    assert [("ok", "1 checks, all healthy")] == said()
+    assert [("ok", "all healthy: redis")] == said()
     kept.looks("disk", "healthy", "down", "down")
     assert [("warn", "disk says down")] == said()
     kept.now_ms -= DAY

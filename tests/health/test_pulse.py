@@ -11,12 +11,14 @@ import pytest
 
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.fleet.pulse_tasks import pulse_entries
+from joelclaw_tasks.fleet.pulse_watch import PulseWatch
 from joelclaw_tasks.notify.notifier import Notifier
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.routines.finding import Finding
 from joelclaw_tasks.routines.pulse import Pulse, stand_still
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.testing.clock import Clock
+from tests.conftest import wait_until
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = Registry.load(ROOT / "registry")
@@ -126,6 +128,23 @@ def test_a_beat_that_is_dead_is_told_once_by_whichever_worker_sees_it(desk: Desk
     assert not stand_still(desk.pulse, SHIPPED)
     desk.looks(WELL, WELL, check="beat")
     assert ("resolved", "info", "Beat is well again.") == desk.told()[-1][1:]
+
+
+def test_each_worker_watches_and_ends_when_it_is_asked_to(desk: Desk, redis_url, tmp_path: Path) -> None:
+    desk.looks(WELL, check="redis")  # in March 2026, which is long ago by Redis's own clock
+    settings = Settings(redis_url=redis_url, home=tmp_path)
+    watches = [PulseWatch(settings, SHIPPED, first_after_s=0.0) for _ in range(2)]
+    for watch in watches:
+        watch.start()
+
+    wait_until(lambda: desk.pulse.health.checks(["beat"]), "a watch has looked")
+    for watch in watches:
+        watch.stop()
+        watch.join(5)
+
+    assert not any(watch.is_alive() for watch in watches)
+    beat = desk.pulse.health.checks(["beat"])["beat"]
+    assert ("down", True) == (beat.status, beat.detail.startswith("stands still: nothing was looked at for"))
 
 
 def test_beat_sends_what_is_on_and_a_look_that_comes_late_is_dropped() -> None:
