@@ -12,6 +12,7 @@ from typing import Any
 
 from celery import Celery, Task
 
+from joelclaw_tasks.errors import CoreUnreachable
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.registry_health import CheckSpec
 from joelclaw_tasks.routines.pulse import Off, Pulse, is_scheduled
@@ -53,13 +54,17 @@ def _add(app: Celery, check: CheckSpec, pulse: Callable[[], Pulse], queue: str |
         id, restarts = str(task.request.id), int(task.request.retries)
         try:
             finding = pulse().look(check, id)
+            if finding.is_broken:
+                log.warning("the check %s %s", check.name, finding.detail)
+                if restarts < _most_restarts(check):
+                    raise task.retry(countdown=RESTART_AFTER_S, max_retries=None)
+            return pulse().keep(check, id, finding, restarts)
         except Off as why:
             return {"check": check.name, "status": "off", "detail": str(why)}
-        if finding.is_broken:
-            log.warning("the check %s %s", check.name, finding.detail)
-            if restarts < _most_restarts(check):
-                raise task.retry(countdown=RESTART_AFTER_S, max_retries=None)
-        return pulse().keep(check, id, finding, restarts)
+        except CoreUnreachable as error:
+            # Nobody can be told, and the next look is due soon: one more dead job would be of no use.
+            log.warning("a look of the check %s is lost: %s", check.name, error)
+            return {"check": check.name, "status": "lost", "detail": str(error)}
 
     run.__doc__ = f"One look of the check {check.name}; answers what it found."
     options = {} if queue is None else {"queue": queue}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.fleet.app import make_app
 from joelclaw_tasks.fleet.pulse_tasks import pulse_entries
 from joelclaw_tasks.fleet.pulse_watch import PulseWatch
 from joelclaw_tasks.notify.notifier import Notifier
@@ -145,6 +146,16 @@ def test_each_worker_watches_and_ends_when_it_is_asked_to(desk: Desk, redis_url,
     assert not any(watch.is_alive() for watch in watches)
     beat = desk.pulse.health.checks(["beat"])["beat"]
     assert ("down", True) == (beat.status, beat.detail.startswith("stands still: nothing was looked at for"))
+
+
+def test_a_look_while_redis_is_away_is_lost_and_no_failure(tmp_path: Path) -> None:
+    app = make_app(Settings(redis_url="redis://:hunter2@127.0.0.1:1/0", home=tmp_path), SHIPPED)
+
+    answer = app.tasks["health.disk"].apply(throw=True).get()
+    app.close()
+
+    assert ("disk", "lost") == (answer["check"], answer["status"])
+    assert "hunter2" not in answer["detail"]
 
 
 def test_beat_sends_what_is_on_and_a_look_that_comes_late_is_dropped() -> None:

@@ -144,6 +144,13 @@ def test_a_clock_that_goes_back_does_not_turn_the_history_around(watch: Watch) -
     assert [(1, "healthy"), (2, "down"), (3, "healthy")] == watch.turns()
 
 
+def test_turns_of_one_millisecond_keep_their_order(watch: Watch) -> None:
+    for status in ("healthy", "down", "down", "healthy", "healthy", "degraded", "degraded"):
+        watch.keep(status)
+
+    assert ["healthy", "down", "healthy", "degraded"] == [turn.state for turn in watch.health.turns("nas", 0)]
+
+
 def test_what_was_told_is_remembered(watch: Watch) -> None:
     watch.states("healthy", "down")
     watch.health.tell("nas", "healthy")

@@ -21,6 +21,8 @@ if checked_at and now_ms < checked_at then now_ms = checked_at end
 local function written(at) return string.format("%.0f", at) end
 
 local function turn(to, at, why)
+  -- Turns of one millisecond would be ordered by their names.
+  if since_at ~= "" then at = math.max(at, tonumber(since_at) + 1) end
   state, since_at, away = to, written(at), 0
   redis.call("ZADD", turns, since_at, since_at .. "|" .. to .. "|" .. why)
   -- The last one before the time that is kept says how things were when it begins.
