@@ -1,4 +1,7 @@
-"""What beat fires, one entry each. Any number of beats fire each entry once."""
+"""What beat fires, one entry each. Any number of beats fire each entry once.
+
+The health pulse adds an entry for each check of registry/health.json that is not off.
+"""
 
 from typing import Any
 
@@ -14,7 +17,6 @@ beat_schedule: dict[str, dict[str, Any]] = {
         "schedule": crontab(minute="0"),
         "args": ("subscription/check-feeds.requested", {}),
     },
-    "health-pulse-redis": {"task": "health.redis", "schedule": 60.0, "options": {"expires": 55}},
     "notify": {"task": "joelclaw.notify", "schedule": 60.0, "options": {"expires": 55}},
 }
 

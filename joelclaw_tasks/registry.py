@@ -15,6 +15,7 @@ from joelclaw_tasks.core.event import Event
 from joelclaw_tasks.core.spec import EventSpec, HandlerSpec
 from joelclaw_tasks.errors import RegistryError, UnknownEvent, UnknownHandler
 from joelclaw_tasks.registry_files import event_file, read_directory
+from joelclaw_tasks.registry_health import DEFAULT_CHECKS, CheckSpec
 from joelclaw_tasks.registry_keys import KeyExpression
 from joelclaw_tasks.registry_targets import target_fault
 from joelclaw_tasks.registry_tiers import TierSpec
@@ -24,17 +25,28 @@ class Registry:
     """All events, handlers, shared resources and model tiers; never changes after it is built.
 
     `events` and `handlers` are by name, `resources` maps a name to its limit (jobs at once),
-    `queues` are the Celery queues that handlers name, `tiers` the models by tier, `version` is a hash of
-    the content.
+    `queues` are the Celery queues that handlers name, `tiers` the models by tier, `checks` those of the
+    health pulse by name, `version` is a hash of the content.
     """
 
-    __slots__ = ("_cancels", "_keys", "events", "handlers", "queues", "resources", "tiers", "version")
+    __slots__ = (
+        "_cancels",
+        "_keys",
+        "checks",
+        "events",
+        "handlers",
+        "queues",
+        "resources",
+        "tiers",
+        "version",
+    )
 
     def __init__(
         self,
         events: Iterable[EventSpec],
         resources: Mapping[str, int] | None = None,
         tiers: Mapping[str, TierSpec] | None = None,
+        checks: Mapping[str, CheckSpec] | None = None,
     ) -> None:
         """From specs that are already checked; `Registry.load` reads and checks files."""
         by_name = {event.name: event for event in sorted(events, key=lambda event: event.name)}
@@ -44,7 +56,10 @@ class Registry:
         self.resources: Mapping[str, int] = MappingProxyType(dict(resources or {}))
         self.queues = frozenset(handler.queue for handler in handlers.values())
         self.tiers: Mapping[str, TierSpec] = MappingProxyType(dict(tiers or {}))
-        self.version = _version(by_name.values(), self.resources, self.tiers)
+        self.checks: Mapping[str, CheckSpec] = MappingProxyType(
+            dict(DEFAULT_CHECKS if checks is None else checks)
+        )
+        self.version = _version(by_name.values(), self.resources, self.tiers, checks)
         self._keys: dict[str, KeyExpression] = {}
         self._cancels: dict[str, list[tuple[str, int, str]]] = {}
         for handler in handlers.values():
@@ -60,7 +75,7 @@ class Registry:
         contents = read_directory(Path(directory))
         if contents.faults:
             raise RegistryError(contents.faults)
-        return cls(contents.events, contents.resources, contents.tiers)
+        return cls(contents.events, contents.resources, contents.tiers, contents.checks)
 
     def event(self, name: str) -> EventSpec:
         """The event of that name. Raises UnknownEvent, which names the nearest known one."""
@@ -111,10 +126,17 @@ class Registry:
         return faults
 
 
-def _version(events: Iterable[EventSpec], resources: Mapping[str, int], tiers: Mapping[str, TierSpec]) -> str:
+def _version(
+    events: Iterable[EventSpec],
+    resources: Mapping[str, int],
+    tiers: Mapping[str, TierSpec],
+    checks: Mapping[str, CheckSpec] | None,
+) -> str:
     content: dict[str, Any] = {"events": [asdict(event) for event in events], "resources": dict(resources)}
     if tiers:
         content["tiers"] = {name: tier.to_wire() for name, tier in tiers.items()}
+    if checks is not None:
+        content["checks"] = {name: check.to_wire() for name, check in checks.items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from joelclaw_tasks.core.spec import EventSpec
 from joelclaw_tasks.registry_faults import dotted, nearest, shown
+from joelclaw_tasks.registry_health import DEFAULT_CHECKS, CheckSpec, read_checks
 from joelclaw_tasks.registry_model import NAME_PATTERN
 from joelclaw_tasks.registry_schema import read_event, read_resources
 from joelclaw_tasks.registry_tiers import TierSpec, read_tiers
@@ -21,11 +22,15 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(slots=True)
 class Contents:
-    """What a directory holds; everything else counts only when `faults` is empty."""
+    """What a directory holds; everything else counts only when `faults` is empty.
+
+    `checks` None: there is no health.json.
+    """
 
     events: list[EventSpec] = field(default_factory=list)
     resources: dict[str, int] = field(default_factory=dict)
     tiers: dict[str, TierSpec] = field(default_factory=dict)
+    checks: dict[str, CheckSpec] | None = None
     faults: list[str] = field(default_factory=list)
 
     def add(self, file: str, place: str, sentence: str) -> None:
@@ -42,7 +47,7 @@ def event_file(name: str) -> str:
 
 
 def read_directory(directory: Path) -> Contents:
-    """Read resources.json, models.json and events/*.json.
+    """Read resources.json, models.json, health.json and events/*.json.
 
     Hidden files and other suffixes are not read; links are followed.
     """
@@ -54,6 +59,7 @@ def read_directory(directory: Path) -> Contents:
         return contents
     known_resources = _read_resources_file(directory / "resources.json", contents)
     _read_models_file(directory / "models.json", contents)
+    known_checks = _read_health_file(directory / "health.json", contents)
     paths = _event_paths(directory / "events")
     if not paths:
         contents.add("events", "", "holds no .json file; add one file for each event")
@@ -73,7 +79,9 @@ def read_directory(directory: Path) -> Contents:
     _check_cancel_on(documents, contents)
     for file, document in documents:
         for position, handler in enumerate(_handlers(document)):
-            _check_handler(file, f"handlers[{position}]", handler, known_resources, contents)
+            place = f"handlers[{position}]"
+            _check_handler(file, place, handler, known_resources, contents)
+            _check_depends_on(file, f"{place}.depends_on", handler, known_checks, contents)
     return contents
 
 
@@ -111,6 +119,20 @@ def _read_models_file(path: Path, contents: Contents) -> None:
         contents.tiers, faults = read_tiers(document)
         for place, sentence in faults:
             contents.add(path.name, place, sentence)
+
+
+def _read_health_file(path: Path, contents: Contents) -> list[str] | None:
+    """Names of the known checks, None when the file is too broken to tell."""
+    if not path.exists() and not path.is_symlink():
+        return list(DEFAULT_CHECKS)
+    readable, document = _read_json(path, path.name, contents)
+    if not readable:
+        return None
+    contents.checks, faults = read_checks(document)
+    for place, sentence in faults:
+        contents.add(path.name, place, sentence)
+    listed = document.get("checks") if isinstance(document, dict) else None
+    return list(listed) if isinstance(listed, dict) else None
 
 
 def _read_json(path: Path, file: str, contents: Contents) -> tuple[bool, Any]:
@@ -252,6 +274,18 @@ def _check_handler(
         named.append(name)
     for what, field_name in (("limit", "concurrency"), ("rate", "rate")):
         _check_keys(file, f"{place}.{field_name}", what, handler.get(field_name), contents)
+
+
+def _check_depends_on(
+    file: str, place: str, handler: dict[str, Any], known_checks: list[str] | None, contents: Contents
+) -> None:
+    listed = handler.get("depends_on")
+    if known_checks is None or not isinstance(listed, list):
+        return
+    for position, name in enumerate(listed):
+        if isinstance(name, str) and name not in known_checks:
+            sentence = f"{shown(name)} is no check of health.json{nearest(name, known_checks)}"
+            contents.add(file, f"{place}[{position}]", sentence)
 
 
 def _check_keys(file: str, place: str, what: str, entries: Any, contents: Contents) -> None:

@@ -210,6 +210,11 @@ class HandlerModel(ControlsModel):
         default=None, validate_default=True, description="Of type restate: what is invoked there."
     )
     queue: Name = Field(default="default", description="Celery queue: default (CPU, files) or io (network).")
+    depends_on: list[Name] = Field(
+        default_factory=list,
+        max_length=20,
+        description="Checks of health.json: while one is down, the observer may pause the family.",
+    )
 
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [_runs_by("task", "target"), _runs_by("restate", "restate")]}
@@ -234,11 +239,13 @@ class HandlerModel(ControlsModel):
 
     def to_spec(self) -> HandlerSpec:
         """The same as a value of the core."""
+        depends_on = tuple(dict.fromkeys(self.depends_on))
         if self.restate is None:
-            return self.spec_of(self.name, self.target or "", self.queue)
+            spec = self.spec_of(self.name, self.target or "", self.queue)
+            return replace(spec, depends_on=depends_on)
         called = self.restate.to_spec()
         spec = self.spec_of(self.name, f"{called.service}/{called.handler}", self.queue)
-        return replace(spec, type="restate", restate=called)
+        return replace(spec, type="restate", restate=called, depends_on=depends_on)
 
 
 class EventModel(Strict):

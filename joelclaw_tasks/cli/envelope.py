@@ -38,6 +38,10 @@ class ExitCode(IntEnum):
     FAILED = 1
     USAGE = 2
     UNREACHABLE = 3
+    # What `joelclaw health` found.
+    DEGRADED = 4
+    DOWN = 5
+    UNKNOWN = 6
     INTERRUPTED = 130
 
 

@@ -156,6 +156,7 @@ def _handler_rows(handler: HandlerSpec) -> list[tuple[str, str]]:
         ("rate", ", ".join(rates) or "none"),
         ("takes turns", "no" if handler.share is None else f"by {handler.share.key}"),
         ("retries", f"{retries.max}, from {retries.base_s:g} s to {retries.cap_s:g} s apart"),
+        ("depends on", ", ".join(handler.depends_on) or "nothing that is checked"),
         ("timeout", "none" if handler.timeout_s is None else f"{handler.timeout_s:g} s"),
     ]
 

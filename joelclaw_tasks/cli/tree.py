@@ -17,6 +17,8 @@ _FIRST_STEPS = (
     NextAction("joelclaw up", "start the whole fleet on this machine"),
     NextAction("joelclaw queue depth", "how much is waiting, and for how long"),
 )
+#: Groups that do something themselves.
+_ALSO_COMMANDS = {"joelclaw health"}
 
 
 def command_tree(context: typer.Context) -> Outcome:
@@ -43,6 +45,8 @@ def _leaves(node: Any, context: Any) -> list[dict[str, str]]:
         usage = " ".join([path, *(f"<{hole.replace('_', '-')}>" for hole in holes)])
         return [{"command": path, "usage": usage, "description": node.get_short_help_str(limit=120)}]
     leaves: list[dict[str, str]] = []
+    if (path := context.command_path) in _ALSO_COMMANDS:
+        leaves.append({"command": path, "usage": path, "description": node.get_short_help_str(limit=120)})
     for name in node.list_commands(context):
         child = node.get_command(context, name)
         if child is not None and not child.hidden:

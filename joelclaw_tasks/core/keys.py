@@ -67,6 +67,9 @@ KEYS: dict[str, str] = {
     "notify_buttons": "notify_buttons:%s",  # string of a notification with buttons: the notification as JSON
     "notify_button": "notify_button:%s",  # string of a button that was pressed: by whom, and what came of it
     "notify_tasks": "notify_tasks",  # hash: cause -> id of its open task in Todoist
+    "health_check": "health_check:%s",  # hash of a check: its state, since when, and what the last look found
+    "health_turns": "health_turns:%s",  # zset of a check: "<at>|<state>|<why>" -> at; 30 days
+    "health_hours": "health_hours:%s",  # hash of a check: hour -> sums of its looks (core/health.py); 30 days
     "format": "format",  # string: see core/format.py
     "transitions": "transitions",  # stream: one entry per verb
 }

@@ -139,7 +139,8 @@ class RestateSpec:
 class HandlerSpec:
     """One handler of one event. `target` is `module:function` for type task, `service/handler` for restate.
 
-    A job may run for `timeout_s`, then it is told to stop, and at `hard_timeout_s` it is ended.
+    A job may run for `timeout_s`, then it is told to stop, and at `hard_timeout_s` it is ended. `depends_on`
+    names the checks of the health pulse without which it cannot do its work.
     """
 
     name: str
@@ -156,6 +157,7 @@ class HandlerSpec:
     priority: int | None = None
     rules: RulesSpec | None = None
     restate: RestateSpec | None = None
+    depends_on: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         """By name: every emit looks a handler up in several caches."""

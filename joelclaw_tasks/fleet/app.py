@@ -25,6 +25,8 @@ from joelclaw_tasks.errors import RegistryError, SettingsError
 from joelclaw_tasks.fleet.diagnosing import add_diagnosis_task
 from joelclaw_tasks.fleet.flower_guard import guard_flower
 from joelclaw_tasks.fleet.observing import add_observer_task
+from joelclaw_tasks.fleet.pulse_tasks import add_pulse_tasks, pulse_entries
+from joelclaw_tasks.fleet.pulse_watch import pulse_watch_step
 from joelclaw_tasks.fleet.restating import add_restate_task
 from joelclaw_tasks.fleet.steering_tasks import add_steering_tasks
 from joelclaw_tasks.fleet.task import add_handler_task
@@ -36,7 +38,7 @@ from joelclaw_tasks.notify.notifier import Notifier, Pace
 from joelclaw_tasks.notify.sinks import sinks_of
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.restate.client import RestateClient
-from joelclaw_tasks.routines.health import check_redis
+from joelclaw_tasks.routines.pulse import Pulse
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
 from joelclaw_tasks.telemetry.setup import start_tracing
@@ -54,7 +56,10 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     settings = settings or Settings.load()
     registry = registry or Registry.load(settings.registry_dir)
     app = install(Celery("joelclaw_tasks", config_source="celeryconfig"))
-    app.conf.beat_schedule = _known_to(registry, app.conf.beat_schedule)
+    app.conf.beat_schedule = {
+        **_known_to(registry, app.conf.beat_schedule),
+        **pulse_entries(registry, settings, os.environ),
+    }
     app.conf.task_routes = (PriorityRouter(settings, registry),)
     setattr(app, HAS_REGISTRY, True)
     fleet = _Fleet(settings, registry)
@@ -70,21 +75,12 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     )
     add_diagnosis_task(app, lambda: fleet.store, settings, registry, fleet.models, fleet.notifier)
 
+    add_pulse_tasks(app, registry, fleet.pulse)
+
     @app.task(name="joelclaw.emit", bind=True, shared=False)
     def emit_task(task: Task, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Emit an event; its id is derived from this task's id, so that beat fires it once."""
         return fleet.emit(name, data, id=f"task:{task.request.id}", source="beat").to_wire()
-
-    @app.task(name="health.redis", shared=False)
-    def health_redis() -> dict[str, Any]:
-        """Check the Redis of this fleet; tells the operator when it is not healthy."""
-        check = check_redis(fleet.store.client)
-        if check.status == "healthy":
-            fleet.notifier()("Redis is well again.", cause="health.redis", change="resolved")
-        else:
-            said = f"Redis {check.detail}."
-            fleet.notifier()(said, cause="health.redis", severity="warning", change="opened")
-        return check.to_wire()
 
     @app.task(name="joelclaw.notify", shared=False)
     def notify_due() -> dict[str, Any]:
@@ -109,6 +105,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
 
     app.steps["consumer"].add(_before_consuming(registry, fleet))
     app.steps["consumer"].add(watchdog_step(settings))
+    app.steps["consumer"].add(pulse_watch_step(settings, registry))
     return app
 
 
@@ -178,6 +175,10 @@ class _Fleet:
 
     def notifier(self) -> Notifier:
         return self._of_this_process()[2]
+
+    def pulse(self) -> Pulse:
+        emitter, _, notifier = self._of_this_process()
+        return Pulse(self._settings, self._registry, emitter.store, notifier)
 
     def world(self) -> World:
         return self._of_this_process()[1]

@@ -36,7 +36,7 @@ def desk_of(
         registry,
         registry_dir=settings.registry_dir,
         checkout=settings.registry_dir,  # it is kept in git, with or without the code
-        health=lambda: health_of(store),
+        health=lambda: health_of(store, registry),
     )
     known = registry or Registry(())
     connect = models or (lambda: ModelClient.connect(settings, known, store))

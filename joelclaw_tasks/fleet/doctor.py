@@ -14,6 +14,7 @@ from joelclaw_tasks.fleet.fleet_checks import process_checks, queue_checks, secr
 from joelclaw_tasks.fleet.home import FleetHome
 from joelclaw_tasks.fleet.machine_checks import disk_check, package_check, python_check, server_check
 from joelclaw_tasks.fleet.notify_checks import notify_checks
+from joelclaw_tasks.fleet.pulse_checks import pulse_checks
 from joelclaw_tasks.fleet.redis_checks import redis_checks, same_redis_check
 from joelclaw_tasks.fleet.restate_checks import restate_checks
 from joelclaw_tasks.registry import Registry
@@ -47,6 +48,8 @@ def examine(home: Path | None = None, env: Mapping[str, str] | None = None) -> I
     yield from _guarded(
         "registry", lambda: _registry_checks(settings, reachable=reachable, fleet_runs=state is not None)
     )
+    if reachable:
+        yield from _guarded("health pulse", lambda: _pulse_checks(settings, fleet_runs=state is not None))
 
 
 def _guarded(name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
@@ -73,6 +76,14 @@ def _registry_checks(settings: Settings, *, reachable: bool, fleet_runs: bool) -
     yield from restate_checks(settings, registry)
     if reachable and settings.redis_url is not None:
         yield from queue_checks(settings.redis_url, registry.queues, expected=fleet_runs)
+
+
+def _pulse_checks(settings: Settings, *, fleet_runs: bool) -> Iterator[Check]:
+    try:
+        registry = Registry.load(settings.registry_dir)
+    except RegistryError:
+        return  # it was said already
+    yield from pulse_checks(settings, registry, fleet_runs=fleet_runs)
 
 
 def _effective(settings: Settings) -> str:

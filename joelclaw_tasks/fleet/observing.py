@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from joelclaw_tasks.core.diagnoses import Diagnoses
+from joelclaw_tasks.core.health import Health
 from joelclaw_tasks.core.passes import Passes
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import CannotUndo, UnknownPass
@@ -54,7 +55,7 @@ def observer_of(
         Scope.of(settings, registry),
         hands=Hands(Verbs.of(queue), tell, partial(_suspect, queue.store, settings)),
         operator=_operator(queue, settings, registry, models),
-        health=lambda: health_of(queue.store),
+        health=lambda: health_of(queue.store, registry),
     )
 
 
@@ -72,10 +73,21 @@ def _suspect(store: Store, settings: Settings, family: str) -> None:
         Diagnoses(store).suspect(family)
 
 
-def health_of(store: Store) -> Sequence[HealthNow]:
-    """What the health pulse says of Redis now."""
-    check = check_redis(store.client)
-    return (HealthNow(name=check.name, status=check.status, detail=check.detail),)
+def health_of(store: Store, registry: Registry | None) -> Sequence[HealthNow]:
+    """How Redis is now, and what the health pulse says of the rest, as far as it still looks."""
+    redis = check_redis(store.client)
+    found = [HealthNow(name=redis.name, status=redis.status, detail=redis.detail)]
+    if registry is None or redis.status == "down":
+        return found
+    health = Health(store)
+    now_ms = health.now_ms()
+    checks = health.checks([name for name in registry.checks if name != "redis"]).values()
+    found += [
+        HealthNow(name=each.check, status=each.state, detail=each.detail)
+        for each in checks
+        if not each.is_late(now_ms)
+    ]
+    return found
 
 
 def add_observer_task(

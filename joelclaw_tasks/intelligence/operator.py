@@ -1,7 +1,8 @@
 """Operator: whoever reads a snapshot and proposes actions. One is here that needs no model.
 
 The static operator is a set of fixed rules: a circuit breaker with a half-open probe, patience with
-servers that want fewer requests, less room for what can wait while urgent work is late, and rest at night.
+servers that want fewer requests, no tries while what a family needs is down, less room for what can wait
+while urgent work is late, and rest at night.
 It remembers nothing: everything that it goes by is in the snapshot.
 """
 
@@ -23,7 +24,9 @@ from joelclaw_tasks.intelligence.actions import (
 from joelclaw_tasks.intelligence.snapshot import ControlNow, FamilyNow, HandlerNow, Snapshot
 
 #: How the reasons of the rules begin. What begins otherwise was somebody else's idea.
-CIRCUIT, RATE_LIMIT, NIGHT, BACKLOG, BATCH = "circuit", "rate limit", "night", "backlog", "batch"
+CIRCUIT, RATE_LIMIT, NIGHT, BACKLOG, BATCH, HEALTH = (
+    "circuit", "rate limit", "night", "backlog", "batch", "health",
+)  # fmt: skip
 #: These pauses end at their own time: nothing is to be tried before.
 _TRIED = f"{CIRCUIT}: a try has failed"
 _ENDS_BY_ITSELF = (f"{RATE_LIMIT}:", f"{NIGHT}:", f"{BATCH}:")
@@ -90,6 +93,7 @@ class StaticOperator:
             return None if hold.by_person else self._held(snapshot, family, hold)
         return (
             self._night(snapshot, family)
+            or self._health(snapshot, family)
             or self._rate_limited(snapshot, family)
             or self._circuit(snapshot, family)
         )
@@ -106,6 +110,17 @@ class StaticOperator:
             family=family.family,
             reason=f"{NIGHT}: it rests until the quiet hours are over",
             ttl_ms=until - snapshot.taken_at,
+        )
+
+    def _health(self, snapshot: Snapshot, family: FamilyNow) -> Pause | None:
+        """While a check is down that it depends on, every run would fail. The pulse has told of that."""
+        down = snapshot.needs_down(family)
+        if down is None or family.protected or not (family.total or family.executing):
+            return None
+        return Pause(
+            family=family.family,
+            reason=f"{HEALTH}: {down.name} {down.detail}",
+            ttl_ms=self.rules.first_pause_ms,
         )
 
     def _rate_limited(self, snapshot: Snapshot, family: FamilyNow) -> Action | None:
@@ -170,6 +185,9 @@ class StaticOperator:
         now = snapshot.taken_at
         if hold.reason.startswith(_ENDS_BY_ITSELF):
             return None
+        if snapshot.needs_down(family) is not None:
+            is_ending = (hold.until_at or now) - now < self.rules.first_pause_ms // 2
+            return self._health(snapshot, family) if is_ending else None
         ttl_ms = (hold.until_at or now + self.rules.first_pause_ms) - hold.at
         settle_ms = min(self.rules.longest_settle_ms, max(self.rules.settle_ms, ttl_ms // 5))
         probes = self._probes_of(snapshot, hold)

@@ -44,7 +44,7 @@ def _has_trouble(snapshot: Snapshot) -> bool:
     return any(
         (each.recent_failed_jobs > 1 or each.rate_limited) and each.family not in held
         for each in snapshot.handlers
-    ) or any(each.status != "healthy" for each in snapshot.health)
+    ) or any(each.status in ("degraded", "down") for each in snapshot.health)
 
 
 def _is_settled(snapshot: Snapshot, family: str) -> bool:

@@ -35,7 +35,7 @@ class Totals(_Part):
 class FamilyNow(_Part):
     """One family. `startable` jobs wait for nothing but a turn and open gates; `priority` is its usual one.
 
-    `held_by` says who pauses it: `observer`, `person` or nobody.
+    `held_by` says who pauses it: `observer`, `person` or nobody. `depends_on` names checks of `health`.
     """
 
     family: str
@@ -47,6 +47,7 @@ class FamilyNow(_Part):
     priority: int = 2
     protected: bool = False
     held_by: Literal["observer", "person"] | None = None
+    depends_on: tuple[str, ...] = ()
 
 
 class HandlerNow(_Part):
@@ -123,10 +124,10 @@ class Drainer(_Part):
 
 
 class HealthNow(_Part):
-    """One check of the health pulse."""
+    """One check of the health pulse. Unknown: the check itself died."""
 
     name: str
-    status: Literal["healthy", "degraded", "down"]
+    status: Literal["healthy", "degraded", "unknown", "down"]
     detail: str
 
 
@@ -169,6 +170,12 @@ class Snapshot(_Part):
     def family(self, name: str) -> FamilyNow | None:
         """The family of that name, None when it is not here."""
         return self._by_name.get(name)
+
+    def needs_down(self, family: FamilyNow) -> HealthNow | None:
+        """The first check that is down and that the family depends on."""
+        return next(
+            (each for each in self.health if each.status == "down" and each.name in family.depends_on), None
+        )
 
     def handlers_of(self, family: str) -> list[HandlerNow]:
         """The handlers of a family that ran lately."""

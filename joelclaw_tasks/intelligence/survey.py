@@ -104,7 +104,10 @@ class Survey:
         figures: dict[str, dict[str, Any]] = {}
         if self._registry is not None:
             for event in self._registry.events.values():
-                figures[event.name] = {"priority": event.priority, "protected": event.protected}
+                needs = dict.fromkeys(name for handler in event.handlers for name in handler.depends_on)
+                figures[event.name] = {
+                    "priority": event.priority, "protected": event.protected, "depends_on": tuple(needs),
+                }  # fmt: skip
         for _, family, level, state, jobs in sight.counts:
             of = figures.setdefault(family, {})
             if state in _WAITING:

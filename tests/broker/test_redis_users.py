@@ -12,6 +12,7 @@ from workers import Site
 
 from joelclaw_tasks.core.diagnoses import Diagnoses
 from joelclaw_tasks.core.explain import Explainer
+from joelclaw_tasks.core.health import Health, Look
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.notices import Notices
 from joelclaw_tasks.core.passes import Passes
@@ -22,6 +23,7 @@ from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.notify.console import Console
 from joelclaw_tasks.notify.notification import Notification, mute_button
 from joelclaw_tasks.notify.notifier import Notifier, Pace
+from joelclaw_tasks.routines.check_process import look
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
 from tests.conftest import free_port, start_redis, wait_until
@@ -229,3 +231,28 @@ def test_workers_and_operators_tell_and_mute_and_a_viewer_sees_it(
     assert ([], 2) == (viewer.held(), viewer.sink("console")["sent_last_hour"])
     with pytest.raises(redis.exceptions.NoPermissionError):
         viewer.mute("other", 1, actor="v", reason="")
+
+
+def test_workers_keep_what_the_health_pulse_finds_and_a_viewer_sees_it(stores: dict[str, Store], port: int):
+    health = Health(stores["worker"])
+    health.keep(Look("1", "nas", "healthy", "takes connections", 2.0))
+    for number in (2, 3):
+        health.keep(Look(str(number), "nas", "down", "takes no connection"))
+    health.tell("nas", "down")
+    asked = {
+        "redis_url": _url(port, "worker"),
+        "key_prefix": "{jc}:",
+        "timeout_s": 2,
+        "queues": ["io"],
+        "look": "x",
+    }
+    asked |= {"started_at": 0, "every_ms": 60_000}
+
+    found = [look({**asked, "kind": kind}).status for kind in ("redis", "beat", "workers")]
+
+    assert ["degraded", "healthy", "down"] == found
+    for role in ("operator", "viewer"):
+        seen = Health(stores[role])
+        assert ("down", 0) == (seen.checks(["nas"])["nas"].state, seen.checks(["nas"])["nas"].restarts)
+        assert ["healthy", "down"] == [turn.state for turn in seen.turns("nas", 0)]
+        assert [(3, 2)] == [(hour.looks, hour.bad) for hour in seen.hours("nas", 0)]

@@ -22,11 +22,12 @@ SEVERAL_VERBS = {"settle"}  # complete and claim in one call
 READERS = {"explain", "history"}  # no verbs: they change nothing
 OBSERVERS = {"observe"}  # reads, and counts passes of the observer: nothing of a job or a gate changes
 DIAGNOSERS = {"diagnose", "diagnosed"}  # the same of diagnoses
+PULSE = {"health"}  # of what the health pulse found, not of jobs
 NOTICES = {"notify", "notify_digest", "notify_take"}  # of what is told to people, not of jobs
 
 
 def test_each_verb_has_one_script_and_each_script_is_a_verb():
-    others = SEVERAL_VERBS | READERS | OBSERVERS | DIAGNOSERS | NOTICES
+    others = SEVERAL_VERBS | READERS | OBSERVERS | DIAGNOSERS | PULSE | NOTICES
     assert {verb.value for verb in Verb} == set(scripts.script_names()) - others
 
 
