@@ -53,7 +53,7 @@ def plain_faults(
         if kind == "string_pattern_mismatch" and place[-1] == "target":
             if _sibling(document, place, "type") in LATER_TYPES:
                 continue  # its syntax belongs to a type that is refused anyway
-        elif place and place[-1] == "[key]":
+        elif kind in ("string_pattern_mismatch", "registry") and place and place[-1] == "[key]":
             place = place[:-1]  # pydantic's mark for "the key itself and not its value"
         if kind == "extra_forbidden":
             model = model_at(tuple(part for part in place[:-1] if isinstance(part, str)))
