@@ -93,7 +93,7 @@ def _read(response: httpx.Response, max_bytes: int, ends_at: float) -> Fetched:
     if not (response.is_success or response.status_code == httpx.codes.NOT_MODIFIED):
         raise FetchFailed(f"the server answered {response.status_code} {response.reason_phrase}".rstrip())
     body = bytearray()
-    for chunk in response.iter_bytes(65_536):
+    for chunk in response.iter_bytes():  # as they come: with a size, it would wait for as many
         body += chunk
         if len(body) > max_bytes:
             raise FetchFailed(f"the answer is larger than {max_bytes:,} bytes")

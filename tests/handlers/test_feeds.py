@@ -195,23 +195,29 @@ def free_url() -> str:
 def test_a_server_that_does_not_answer_or_only_drips_is_given_up(site: Site) -> None:
     stop_at = time.monotonic() + 5
 
-    def drip(handler: BaseHTTPRequestHandler) -> None:
+    def drip(handler: BaseHTTPRequestHandler, size: int = 70_000) -> None:
         handler.send_response(200)
         handler.end_headers()
         while time.monotonic() < stop_at:
-            handler.wfile.write(b" " * 70_000)
+            handler.wfile.write(b" " * size)
             handler.wfile.flush()
             time.sleep(0.02)
+
+    def trickle(handler: BaseHTTPRequestHandler) -> None:
+        drip(handler, size=1)
 
     def silent(handler: BaseHTTPRequestHandler) -> None:
         handler.rfile.readline()  # until the client hangs up
 
-    site.answers |= {"/drip": drip, "/silent": silent}
+    site.answers |= {"/drip": drip, "/trickle": trickle, "/silent": silent}
     with httpx.Client(timeout=0.2) as client:
         with pytest.raises(FetchFailed, match="did not answer in time"):
             fetch(client, f"{site.url}/silent")
         with pytest.raises(FetchFailed, match="took too long"):
             fetch(client, f"{site.url}/drip", deadline_s=0.1, max_bytes=10**9)
+        with pytest.raises(FetchFailed, match="took too long"):
+            fetch(client, f"{site.url}/trickle", deadline_s=0.1, max_bytes=10**9)
+    assert time.monotonic() < stop_at
 
 
 def test_when_every_feed_failed_the_job_is_retried_and_no_address_is_shown(
