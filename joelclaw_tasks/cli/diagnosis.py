@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -75,13 +76,26 @@ def reject(id: Id, *, reason: Reason = "", actor: Actor = None) -> Outcome:
 
 def _judge(id: str, verdict: Literal["accepted", "rejected"], reason: str, actor: str | None) -> Outcome:
     by = actor_of(actor)
-    judged = _diagnoses().judge(id, verdict, actor=by, reason=reason)["verdict"]
+    diagnoses = _diagnoses()
+    record = diagnoses.judge(id, verdict, actor=by, reason=reason)
+    judged = record["verdict"]
+    _tell(record, f"Diagnosis {id} is {verdict} by {by}.")
     before = f" (it was {judged['before']})" if judged["before"] not in {None, verdict} else ""
     return Outcome(
         {"id": id, "verdict": judged},
         (NextAction(show_command(id), "all of it, with its evidence"), LIST),
         lambda console: console.print(text(f"{id} is {verdict}{before}; nothing else was changed")),
     )
+
+
+def _tell(record: Mapping[str, Any], said: str) -> None:
+    """Whoever was told of the diagnosis hears that somebody has seen to it; its task is done."""
+    from joelclaw_tasks.intelligence.diagnosis.desk import cause_of
+    from joelclaw_tasks.notify.console import Console
+    from joelclaw_tasks.notify.notifier import Notifier
+
+    notifier = Notifier.of(current().settings(), open_store(), console=Console("stderr"))
+    notifier(said, cause=cause_of(record), change="resolved")
 
 
 def _diagnoses() -> Diagnoses:

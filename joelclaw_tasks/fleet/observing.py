@@ -11,6 +11,7 @@ from joelclaw_tasks.core.health import Health
 from joelclaw_tasks.core.passes import Passes
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import CannotUndo, UnknownPass
+from joelclaw_tasks.fleet.restate_load import restate_now
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.hands import ACTOR, Hands, Verbs
 from joelclaw_tasks.intelligence.model_operator import ModelOperator
@@ -56,6 +57,7 @@ def observer_of(
         hands=Hands(Verbs.of(queue), tell, partial(_suspect, queue.store, settings)),
         operator=_operator(queue, settings, registry, models),
         health=lambda: health_of(queue.store, registry),
+        restate=lambda: restate_now(settings),
     )
 
 

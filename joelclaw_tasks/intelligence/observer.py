@@ -21,7 +21,7 @@ from joelclaw_tasks.intelligence.operator import Operator, StaticOperator
 from joelclaw_tasks.intelligence.policy import Limits, Outcome, Policy, Refusal, Verdict
 from joelclaw_tasks.intelligence.scope import Scope
 from joelclaw_tasks.intelligence.shortcut import shortcut_of
-from joelclaw_tasks.intelligence.snapshot import HealthNow, Snapshot
+from joelclaw_tasks.intelligence.snapshot import HealthNow, RestateNow, Snapshot
 from joelclaw_tasks.intelligence.survey import Survey
 from joelclaw_tasks.registry import Registry
 
@@ -86,6 +86,7 @@ class Observer:
         operator: Operator | None = None,
         limits: Limits | None = None,
         health: Callable[[], Sequence[HealthNow]] = tuple,
+        restate: Callable[[], RestateNow | None] = lambda: None,
     ) -> None:
         self._passes = Passes(store)
         self._survey = Survey(store, registry, scope.quiet)
@@ -95,11 +96,12 @@ class Observer:
         self._operator = operator or self._rules
         self._limits = limits or Limits()
         self._health = health
+        self._restate = restate
 
     def look(self) -> Pass:
         """What a pass would do now, over all families; changes nothing at all, in any mode."""
         sight = self._passes.look()
-        snapshot = self._survey.take(sight, health=self._health())
+        snapshot = self._survey.take(sight, health=self._health(), restate=self._restate())
         return self._judged(snapshot, "dry-run")
 
     def make_pass(self) -> Pass:
@@ -109,7 +111,9 @@ class Observer:
         sight = self._passes.look(int(self._scope.interval_ms * _EARLY))
         if not sight.began:
             return _skipped(sight, self._scope, self._operator.name)
-        snapshot = self._survey.take(sight, families=self._scope.observed, health=self._health())
+        snapshot = self._survey.take(
+            sight, families=self._scope.observed, health=self._health(), restate=self._restate()
+        )
         status: Status = "enforce" if self._scope.mode == "enforce" and self._hands is not None else "dry-run"
         done = self._judged(snapshot, status)
         if any(not isinstance(verdict.action, Noop) for verdict in done.verdicts):

@@ -131,6 +131,17 @@ class HealthNow(_Part):
     detail: str
 
 
+class RestateNow(_Part):
+    """Invocations in Restate that are not over. `answers` False: its admin API did not, so nobody knows."""
+
+    answers: bool
+    waiting: int = 0
+    scheduled: int = 0
+    running: int = 0
+    retrying: int = 0
+    suspended: int = 0
+
+
 class PassDone(_Part):
     """What an earlier pass applied: (kind of action, family)."""
 
@@ -165,6 +176,7 @@ class Snapshot(_Part):
     drainer: Drainer
     quiet_until_at: int | None = None
     health: tuple[HealthNow, ...] = ()
+    restate: RestateNow | None = None
     omitted: dict[str, int] = {}
 
     def family(self, name: str) -> FamilyNow | None:

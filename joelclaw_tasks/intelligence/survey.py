@@ -52,6 +52,7 @@ class Survey:
         *,
         families: Collection[str] | None = None,
         health: Sequence[parts.HealthNow] = (),
+        restate: parts.RestateNow | None = None,
     ) -> Snapshot:
         """The snapshot of a moment, of these families (None: all)."""
         now = sight.taken_at
@@ -84,6 +85,7 @@ class Survey:
             drainer=_drainer(runs, listed),
             quiet_until_at=None if self._quiet is None else self._quiet.until_at(now),
             health=tuple(health),
+            restate=restate,
             omitted=_omitted(
                 families=len(listed) - parts.MOST_FAMILIES,
                 handlers=len(handlers) - parts.MOST_HANDLERS,

@@ -9,8 +9,11 @@ import pytest
 from joelclaw_tasks.core.failure import Failure
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.intelligence.diagnosis.desk import cause_of
 from joelclaw_tasks.intelligence.local.act import Act
 from joelclaw_tasks.intelligence.local.server import MessagesApi
+from joelclaw_tasks.notify.notifier import Notifier
+from joelclaw_tasks.settings import Settings
 from tests.cli.conftest import JoelclawProcess
 from tests.diagnosis.conftest import KEY, candidate, said
 
@@ -71,7 +74,12 @@ def test_a_diagnosis_is_made_shown_and_judged(
     ):
         assert line in screen
 
+    cause = cause_of(record)
+    Notifier.of(Settings(redis_url=joelclaw.env["REDIS_URL"]), failing)("d1", cause=cause, change="opened")
     judged = joelclaw("diagnosis", "reject", "d1", "--reason", "it was the parser")
+    assert judged.stderr == "Diagnosis d1 is rejected by joel@cli.\n"
+    log = joelclaw("notify", "list").result["log"]
+    assert ["told", "told"] == [each["word"] for each in log if each["cause"] == cause]
     assert ("rejected", "joel@cli", "it was the parser") == tuple(
         judged.result["verdict"][name] for name in ("verdict", "actor", "reason")
     )

@@ -88,7 +88,8 @@ class Clinic:
         )  # fmt: skip
         return Desk(self.store, self.world.registry, collector, lambda: client, self._tell)
 
-    def _tell(self, text: str, *, cause: str, severity: str) -> None:
+    def _tell(self, text: str, *, cause: str, severity: str, change: str) -> None:
+        assert change == "opened"  # so that a task list takes it
         self.told.append((text, cause, severity))
 
     def emit(self, family: str, data: dict[str, Any]) -> str:

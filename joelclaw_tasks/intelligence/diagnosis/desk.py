@@ -159,14 +159,12 @@ class Desk:
         return [past_exhibit(each) for each in about[:_MOST_PAST]]
 
     def _report(self, record: Mapping[str, Any]) -> None:
-        subject = record["evidence"]["subject"]
         if not record["evidence"]["signatures"]:
             return  # nothing has failed
         if record["state"] == "fallback" and self._was_told(record):
             return  # a model that is away for a day is one message, not one an hour
-        cause = f"diagnosis.{subject['signature'] or subject['name']}"
         try:
-            self._tell(told(record), cause=cause, severity="warning")
+            self._tell(told(record), cause=cause_of(record), severity="warning", change="opened")
         except Exception as error:  # noqa: BLE001  # the diagnosis stands, whoever cannot be told
             logger.warning("nobody could be told of %s: %s", record["id"], type(error).__name__)
 
@@ -179,6 +177,12 @@ class Desk:
             and not set(free).isdisjoint(held_by(Evidence.model_validate(each["evidence"]))[0])
             for each in self.diagnoses.recent(_PAST_LOOKED_AT)
         )
+
+
+def cause_of(record: Mapping[str, Any]) -> str:
+    """Under which cause people are told of a diagnosis, and told that somebody has judged it."""
+    subject = record["evidence"]["subject"]
+    return f"diagnosis.{subject['signature'] or subject['name']}"
 
 
 def _is_about(other: Mapping[str, Any], subject: Subject) -> bool:

@@ -1,0 +1,46 @@
+"""What Restate has to do is part of what the observer sees."""
+
+from __future__ import annotations
+
+import json
+
+from joelclaw_tasks.fleet.restate_load import restate_now
+from joelclaw_tasks.intelligence.snapshot import RestateNow
+from joelclaw_tasks.restate.client import Target
+from joelclaw_tasks.settings import Settings
+from joelclaw_tasks.testing.server import free_port
+from tests.conftest import wait_until
+from tests.restate.conftest import Durable
+
+
+def settings_of(durable: Durable) -> Settings:
+    return Settings(
+        restate_ingress_url=durable.server.ingress_url, restate_admin_url=durable.server.admin_url
+    )
+
+
+def test_invocations_that_are_not_over_are_counted_by_what_they_do(durable: Durable) -> None:
+    before = restate_now(settings_of(durable))
+    assert before is not None
+    body = json.dumps({"name": "later", "seconds": 1}).encode()
+    sent = [durable.client.send(Target("Effects", "slowly"), body, delay_ms=600_000) for _ in range(3)]
+
+    def scheduled() -> int:
+        now = restate_now(settings_of(durable))
+        assert now is not None
+        return now.scheduled
+
+    wait_until(lambda: scheduled() == before.scheduled + 3, "three more are scheduled", 20)
+
+    for each in sent:
+        durable.client.kill(each.invocation_id)
+    wait_until(lambda: scheduled() == before.scheduled, "they are gone", 20)
+
+
+def test_a_server_that_does_not_answer_is_said_so_and_none_is_nothing(durable: Durable) -> None:
+    away = f"http://127.0.0.1:{free_port()}"
+    assert RestateNow(answers=False) == restate_now(
+        Settings(restate_ingress_url=durable.server.ingress_url, restate_admin_url=away)
+    )
+    assert restate_now(Settings(restate_ingress_url=durable.server.ingress_url)) is None
+    assert restate_now(Settings()) is None
