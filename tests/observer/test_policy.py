@@ -86,6 +86,8 @@ def test_what_may_not_be_is_refused_with_its_reason(world, action, options, reas
 
 
 def test_a_family_that_is_not_observed_is_not_even_seen(world):
+    world.admit("mail", 2)
+    world.work(2, error="boom")
     busy(world)
 
     done = asked(world, pause("note"), observed=frozenset({"mail"}))
@@ -150,6 +152,8 @@ def test_what_a_person_sets_after_the_snapshot_wins_too(world):
 
 
 def test_a_family_that_vanishes_after_the_snapshot_is_left_alone(world):
+    world.admit("mail", 2)
+    world.work(2, error="boom")
     world.admit("passing", 3, priority=2)
     observer = world.observer(Meanwhile(world.work, pause("passing")))
 
