@@ -227,7 +227,8 @@ class Emitter:
         ]
         now_ms = self._now_ms()
         ring = self._ring.jobs_for(calls, now_ms) if self._triage.base != "off" else []
-        calls[-1] += ring
+        if ring:
+            calls[-1] += ring
         words: list[Word | Decided] = []
         for start in range(0, len(calls), _CALLS_PER_ROUND_TRIP):
             for reply in self.store.admit_many(calls[start : start + _CALLS_PER_ROUND_TRIP]):
