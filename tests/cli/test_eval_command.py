@@ -31,7 +31,7 @@ def test_a_quick_evaluation_reaches_what_is_wanted(quick: Piped):
     assert 0 == quick.code
     observer, triage = quick.result["observer"], quick.result["triage"]
 
-    assert [True] * 5 == [each["reached"] for each in quick.result["wanted"]]
+    assert [True] * 6 == [each["reached"] for each in quick.result["wanted"]]
     assert 0.6 <= observer["static"]["cut"]
     assert observer["static"]["regret"] < observer["nothing"]["regret"]
     assert (0, 0) == (observer["static"]["false_pauses"], observer["static"]["false_pauses_without_fault"])
@@ -40,7 +40,8 @@ def test_a_quick_evaluation_reaches_what_is_wanted(quick: Piped):
     assert (200, 0) == (triage["injections"], triage["injections_outside_band"])
     assert 0.7 < triage["tau"] < 1
     assert 150 < triage["injections_moved"]
-    assert (None, None, None) == (observer["live"], triage["live"], quick.result["diagnosis"])
+    assert (None, None, None) == (observer["live"], triage["live"], quick.result["day"])
+    assert (1, None) == (quick.result["diagnosis"]["grounded"], quick.result["diagnosis"]["live"])
 
 
 def test_there_is_a_world_of_each_kind_with_a_line_for_each_operator(quick: Piped):
@@ -62,7 +63,7 @@ def test_on_a_terminal_it_is_a_table_of_operators_and_one_of_worlds(quick: Piped
     assert "11" == static[1]
     assert f"{quick.result['observer']['static']['cut']:.0%}" in static
     assert 11 == sum(line.split()[0].endswith("-1000") for line in lines if line.split())
-    assert 5 == sum(line.startswith("reached") for line in lines)
+    assert 6 == sum(line.startswith("reached") for line in lines)
     assert any("0 of 200 events that beg left their band" in line for line in lines)
 
 

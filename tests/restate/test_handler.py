@@ -123,10 +123,12 @@ def test_a_call_that_is_late_says_so_and_goes_on_in_restate(
     wait_until(ended(store, job), "it ended")
     assert "has not ended within 0.5 s" in failure_of(store, job)
     assert 0 == durable.effects["late"]
-    wait_until(lambda: durable.effects["late"], "it went on")
+    over = f"SELECT id FROM sys_invocation WHERE idempotency_key = '{job}' AND status = 'completed'"
+    wait_until(lambda: durable.client.query(over), "it went on", 20)
+    assert 1 == durable.effects["late"]
 
     store.revive([job], actor="tester", reason="look again")
-    wait_until(lambda: moves(store, job, "complete"), "it is done")
+    wait_until(lambda: moves(store, job, "complete"), "it is done", 30)
     assert {"added": "late"} == result_of(store, job)["output"]
     assert 1 == durable.effects["late"]
 
