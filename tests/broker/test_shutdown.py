@@ -50,7 +50,7 @@ def test_a_warm_stop_of_an_idle_worker_is_quick(own: Site, pool: str):
     stopped_at = time.monotonic()
     worker.send(signal.SIGTERM)
     assert 0 == worker.wait_end()
-    assert time.monotonic() - stopped_at < 3
+    assert time.monotonic() - stopped_at < 6  # a grace would take longer
 
 
 def test_a_cold_stop_puts_running_jobs_back_at_once(own: Site):
