@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 RESTATE := node_modules/.stamp
-WORKERS ?= 2
+# More than cores: tests mostly wait for something.
+WORKERS ?= 3
 MINUTES ?= 60
 SEED ?= 1
 .DEFAULT_GOAL := help
@@ -41,7 +42,7 @@ demo: venv ## Start a fleet, send real events through it and show what became of
 test: check restate ## Everything CI runs: the checks, then all tests
 	@# Hundreds of processes import the package; where Python may not keep what it compiled, each would compile it anew.
 	$(BIN)/python -m compileall -q joelclaw_tasks tests bench chaos beat_schedule.py celeryconfig.py
-	$(BIN)/python -m pytest -m "not timing" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not timing and not drill" -n $(WORKERS) --dist loadfile
 	$(BIN)/python -m pytest -m timing -n 0
 
 check: check-format check-lint check-types check-imports check-lua check-docs ## Format, lint, types, import contracts, Lua, documents
@@ -92,6 +93,7 @@ chaos-drills: venv ## Measure the promises one by one, for about 25 minutes
 	$(BIN)/python -m chaos.drills rolling --seed $(SEED)
 	$(BIN)/python -m chaos.drills resume --seed $(SEED)
 	$(BIN)/python -m chaos.drills busy --seed $(SEED)
+	$(BIN)/python -m pytest -m drill -n 0
 
 pins: ## Write constraints.txt anew (UPGRADE=1: take the newest versions)
 	$(PYTHON) -m venv .venv-pins

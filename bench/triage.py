@@ -163,9 +163,11 @@ def main() -> None:
     ):
         url, store = f"redis://127.0.0.1:{port}/0", Store(client, Keys("{jc}:"))
         emitters = {mode: emitter_of(url, store, mode) for mode in ("off", "enforce")}
-        with worker(url, api, Path(directory)):
-            emit_by_turns(emitters, 20)  # connections, scripts, imports of the worker
-            for fault in FAULTS:
+        for fault in FAULTS:
+            client.flushall()
+            # A worker for each: the breaker of the last one is open.
+            with worker(url, api, Path(directory)):
+                emit_by_turns(emitters, 20)  # connections, scripts, imports of the worker
                 found[fault.value] = it = under(fault, emitters, store, api, options.rounds, options.events)
                 print(f"{fault.value:13} {line_of(it)}", flush=True)
     print(json.dumps({name: asdict(value) for name, value in found.items()}))

@@ -48,13 +48,13 @@ def test_a_rolling_restart_burns_no_attempt(tmp_path: Path):
     assert (3, 0, 0, 0) == tuple(figures[name] for name in ("restarts", "burned", "lost", "expired"))
 
 
-@pytest.mark.timing
+@pytest.mark.drill
 def test_a_busy_machine_and_a_redis_that_starts_anew_cost_no_lease(tmp_path: Path):
     figures = drill(tmp_path, "busy", "--minutes", "0.25", "--lease-ms", "4000")
     assert (0, 0, 0) == tuple(figures[name] for name in ("expired", "second_starts", "lost"))
 
 
-@pytest.mark.timing
+@pytest.mark.drill
 def test_everybody_goes_on_by_himself(tmp_path: Path):
     figures = drill(tmp_path, "resume", "--away", "1")
     everybody = {"prefork", "threads", "solo", "gevent", "producer1", "beat1", "ingress"}

@@ -24,10 +24,8 @@ from tests.conftest import wait_until
 ROOT = Path(__file__).parents[2]
 KEY = "sk-" + "ant-test-0123456789abcdefghijklmnopqrstuvwxyz"
 HOLD_MS = 2_000
-FAULTS = [
-    Fault.SLOW, Fault.DRIP, Fault.HANG_UP, Fault.RATE_LIMITED, Fault.SERVER_ERROR, Fault.WRONG_KEY,
-    Fault.HTML, Fault.REFUSAL,
-]  # fmt: skip
+#: One of each kind; all eight are in `python -m bench.triage`.
+FAULTS = [Fault.SLOW, Fault.DRIP, Fault.RATE_LIMITED, Fault.HTML]
 
 
 @pytest.fixture
