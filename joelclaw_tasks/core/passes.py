@@ -22,14 +22,13 @@ class Sight:
     """The queue at one moment. `began`: a pass began with it, `number` says which.
 
     `counts` are (queue, family, priority, state, jobs), `gates` (name, limit or rate, places taken).
-    `begun_at` and `digest` are of the newest pass: of this one, and of the one before.
+    `begun_at` is that of the newest pass.
     """
 
     taken_at: int
     began: bool
     number: int
     begun_at: int | None
-    digest: str
     counts: tuple[tuple[str, str, int, str, int], ...]
     pauses: tuple[Mapping[str, Any], ...]
     controls: tuple[Act, ...]
@@ -46,7 +45,7 @@ class Passes:
     def look(self, interval_ms: int | None = None) -> Sight:
         """What there is now; with an interval this begins a pass, unless one began within that time."""
         args = [self._store._head()[0], "" if interval_ms is None else interval_ms, MOST_GATES, MOST_ACTS]
-        now, began, number, begun_at, digest, counts, pauses, controls, acts, gates = self._store._call(
+        now, began, number, begun_at, counts, pauses, controls, acts, gates = self._store._call(
             "observe", args
         )
         names, values, taken = gates[::3], gates[1::3], gates[2::3]
@@ -55,7 +54,6 @@ class Passes:
             began=bool(began),
             number=int(number),
             begun_at=int(begun_at) if begun_at else None,
-            digest=digest.decode(),
             counts=tuple(
                 _count(field.decode(), int(jobs))
                 for field, jobs in zip(counts[::2], counts[1::2], strict=True)
@@ -73,10 +71,6 @@ class Passes:
         """Whether no later pass has begun: only then may this one still do something."""
         newest: Any = self._store.ask(lambda: self._store.client.hget(self._store.keys.observer, "pass"))
         return int(newest or 0) == number
-
-    def leave(self, digest: str) -> None:
-        """Keep the digest of what was seen for the next pass."""
-        self._store.ask(lambda: self._store.client.hset(self._store.keys.observer, "digest", digest))
 
     def record(self, number: int, at: int, record: Mapping[str, Any]) -> None:
         """Keep what a pass is about to do, or has done; the later record of a pass is the one that counts."""

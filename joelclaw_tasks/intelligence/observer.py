@@ -120,7 +120,6 @@ class Observer:
             self._passes.record(done.number, snapshot.taken_at, done.to_wire())
             if self._apply(done):
                 self._passes.record(done.number, snapshot.taken_at, done.to_wire())
-        self._passes.leave(snapshot.digest)
         return done
 
     def _judged(self, snapshot: Snapshot, status: Status) -> Pass:

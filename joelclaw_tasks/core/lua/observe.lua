@@ -1,12 +1,12 @@
 -- observe: the queue at one moment, for the observer: what is counted, in force and shut, and the newest
 -- acts. With an interval it begins a pass, unless one has begun within it: of two observers one goes on.
 -- ARGV: now, interval_ms ("": only look), most gates, most acts.
--- Reply: {now, began (0|1), number of the newest pass, when it began or "", digest that was left or "",
--- counts, pauses, controls, acts, gates: name, limit or rate and places taken in turn}
+-- Reply: {now, began (0|1), number of the newest pass, when it began or "", counts,
+-- pauses, controls, acts, gates: name, limit or rate and places taken in turn}
 --@include keys
 --@include clock
 local now_ms, most_gates, most_acts = clock_ms(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local known = redis.call("HMGET", observer_key, "pass", "begun_at", "digest")
+local known = redis.call("HMGET", observer_key, "pass", "begun_at")
 local pass, begun_at = tonumber(known[1] or 0), tonumber(known[2] or nil)
 local began = 0
 -- A pass that began in the future began before the clock was moved back.
@@ -30,7 +30,6 @@ for number = math.max(1, last - most_acts + 1), last do
 end
 return {
   string.format("%.0f", now_ms), began, pass, begun_at and string.format("%.0f", begun_at) or "",
-  known[3] or "",
   redis.call("HGETALL", counts_key), redis.call("HVALS", pauses_key), redis.call("HVALS", controls_key), acts,
   gates,
 }
