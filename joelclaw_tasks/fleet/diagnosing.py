@@ -10,7 +10,7 @@ from joelclaw_tasks.fleet.observing import health_of
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.diagnosis.collect import Collector
 from joelclaw_tasks.intelligence.diagnosis.desk import Desk
-from joelclaw_tasks.notify.notifier import Notifier
+from joelclaw_tasks.notify.notifier import Notifier, telling
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 
@@ -40,10 +40,7 @@ def desk_of(
     )
     known = registry or Registry(())
     connect = models or (lambda: ModelClient.connect(settings, known, store))
-
-    def tell(*said: Any, **options: Any) -> None:
-        (notifier() if notifier else Notifier.of(settings, store))(*said, **options)
-
+    tell = telling(notifier or (lambda: Notifier.of(settings, store)))
     return Desk(store, registry, collector, connect, tell)
 
 

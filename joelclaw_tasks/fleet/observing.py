@@ -19,7 +19,7 @@ from joelclaw_tasks.intelligence.observer import Observer
 from joelclaw_tasks.intelligence.operator import Operator
 from joelclaw_tasks.intelligence.scope import Scope
 from joelclaw_tasks.intelligence.snapshot import HealthNow
-from joelclaw_tasks.notify.notifier import Notifier
+from joelclaw_tasks.notify.notifier import Notifier, telling
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.routines.health import check_redis
 from joelclaw_tasks.settings import Settings
@@ -39,17 +39,14 @@ def observer_of(
     settings: Settings,
     registry: Registry | None,
     models: Callable[[], ModelClient] | None = None,
-    notifier: Notifier | None = None,
+    notifier: Callable[[], Notifier] | None = None,
 ) -> Observer:
-    """An observer that acts by the verbs of a queue. `models` answers the client of a process that lives on.
+    """An observer that acts by the verbs of a queue.
 
-    `notifier` tells people what it did; by default the one that the settings describe. Raises SettingsError.
+    `models` and `notifier` answer those of a process that lives on; by default they are made as the settings
+    say. Raises SettingsError.
     """
-
-    def tell(*said: Any, **options: Any) -> None:
-        # Made when there is something to tell: whoever only looks needs no tokens.
-        (notifier or Notifier.of(settings, queue.store))(*said, **options)
-
+    tell = telling(notifier or (lambda: Notifier.of(settings, queue.store)))
     return Observer(
         queue.store,
         registry,
@@ -105,8 +102,7 @@ def add_observer_task(
     @app.task(name="joelclaw.observe", shared=False, priority=0)
     def observe() -> dict[str, Any]:
         """One pass of the observer; answers its record."""
-        told = None if notifier is None else notifier()
-        return observer_of(queue(), settings, registry, models, told).make_pass().to_wire()
+        return observer_of(queue(), settings, registry, models, notifier).make_pass().to_wire()
 
 
 def undo_of_observer(queue: Queue, id: str, *, actor: str, reason: str) -> tuple[list[Undone], list[str]]:

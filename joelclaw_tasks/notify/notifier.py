@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,15 @@ class Tried:
     sink: str
     is_ok: bool
     detail: str = ""
+
+
+def telling(make: Callable[[], Notifier]) -> Callable[..., None]:
+    """Tells by a notifier that is made when there is something to tell: who only looks needs no tokens."""
+
+    def tell(*said: Any, **options: Any) -> None:
+        make()(*said, **options)
+
+    return tell
 
 
 class Notifier:
