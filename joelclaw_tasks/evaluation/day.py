@@ -7,6 +7,7 @@ and prices and budgets are those of the registry. The hours pass in no time.
 from __future__ import annotations
 
 import random
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 
@@ -45,21 +46,17 @@ _TEXT_MOST = 1_200
 def cost_of_day(bench: Bench, seed: int) -> dict[str, Any]:
     """US dollars, in all and by tier, and what cache and scoring together have saved."""
     crowds = _arrivals(seed)
-    together = _Office(bench, 3)
-    together.triage(crowds)
-    calls = together.api.count
-    report = together.report()
-    triage_usd = report["cost_usd"]
-    together.watch_an_outage(seed)
-    observer_usd = together.report()["cost_usd"] - triage_usd
-    together.diagnose_one(seed)
-    report = together.report()
-    together.close()
-
-    alone = _Office(bench, 4)
-    alone.triage([(at_ms, [event]) for at_ms, events in crowds for event in events])
-    alone_usd = alone.report()["cost_usd"]
-    alone.close()
+    with closing(_Office(bench, 3)) as together:
+        together.triage(crowds)
+        calls = together.api.count
+        triage_usd = together.report()["cost_usd"]
+        together.watch_an_outage(seed)
+        observer_usd = together.report()["cost_usd"] - triage_usd
+        together.diagnose_one(seed)
+        report = together.report()
+    with closing(_Office(bench, 4)) as alone:
+        alone.triage([(at_ms, [event]) for at_ms, events in crowds for event in events])
+        alone_usd = alone.report()["cost_usd"]
     return {
         "events": sum(len(events) for _, events in crowds),
         "triage_calls": calls,
@@ -104,12 +101,14 @@ class _Office:
         self._bench = bench
         self._clock = Clock(STARTS_AT.replace(hour=0))
         self._start_ms = self._clock.now_ms()
-        self.api = MessagesApi(now_s=lambda: self._clock.now_ms() / 1_000)
-        self.api.__enter__()
+        self._opened = ExitStack()
+        self.api = self._opened.enter_context(MessagesApi(now_s=lambda: self._clock.now_ms() / 1_000))
         self._store = Store.connect(settings, now_ms=self._clock.now_ms)
+        self._opened.callback(self._store.client.close)
         self._tiers = Registry.load(Settings().registry_dir).tiers
         self._spending = Spending(self._store)
         self._client = ModelClient(self._tiers, self._spending, Credentials("local"), base_url=self.api.url)
+        self._opened.callback(self._client.close)
         self._emitter = Emitter(settings, bench.stage.registry, self._store, now_ms=self._clock.now_ms)
         self._triage = Triage(
             self._client, settings.slack_ms, _HOLD_MS, clock=lambda: self._clock.now_ms() / 1_000
@@ -143,6 +142,5 @@ class _Office:
         return cost_report(self._spending, self._tiers, 1)
 
     def close(self) -> None:
-        self._client.close()
-        self.api.__exit__(None, None, None)
-        self._store.client.close()
+        """End everything, the last first."""
+        self._opened.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from joelclaw_tasks.evaluation.play import START_MS
@@ -112,9 +112,8 @@ class _Draft:
 def make_incidents(seed: int, number: int = INCIDENTS) -> list[Incident]:
     """Incidents of all kinds in turn. Equal seeds make equal incidents."""
     made = []
-    kinds: Sequence[tuple[str, Cause | None, Callable[[_Draft], None]]] = _KINDS
     for each in range(number):
-        name, cause, write = kinds[each % len(kinds)]
+        name, cause, write = _KINDS[each % len(_KINDS)]
         rng = random.Random(f"{seed}/{name}/{each}")  # noqa: S311  # incidents, not secrets
         draft = _Draft(rng, rng.choice(_FAMILIES), START_MS + rng.randrange(0, _HOUR_MS, 1_000))
         write(draft)

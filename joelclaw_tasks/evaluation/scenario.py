@@ -133,12 +133,17 @@ def _retry_storm(rng: random.Random) -> Faults:
     return Faults(windows=(window,), congested=("search/reindex", rng.randrange(26, 34)))
 
 
+def _away(rng: random.Random, names: list[str], minutes: tuple[int, int], run_ms: int, error: str) -> Window:
+    """One of these families has no downstream for a time."""
+    name, begins_ms = rng.choice(names), _begin(rng)
+    ends_ms = begins_ms + rng.randrange(minutes[0] * MINUTE_MS, minutes[1] * MINUTE_MS)
+    return Window(name, begins_ms, ends_ms, run_ms, error)
+
+
 def _deploy(rng: random.Random) -> Faults:
-    name = rng.choice(["mail/queued", "page/changed", "note/saved", "import/requested", "digest/due"])
-    begins_ms = _begin(rng)
-    ends_ms = begins_ms + rng.randrange(10 * MINUTE_MS, 25 * MINUTE_MS)
+    names = ["mail/queued", "page/changed", "note/saved", "import/requested", "digest/due"]
     error = "ImportError: cannot import name 'render' from 'templates'"
-    return Faults(windows=(Window(name, begins_ms, ends_ms, 5_000, error),))
+    return Faults(windows=(_away(rng, names, (10, 25), 5_000, error),))
 
 
 def _flapping(rng: random.Random) -> Faults:
@@ -153,20 +158,16 @@ def _flapping(rng: random.Random) -> Faults:
 
 
 def _quota(rng: random.Random) -> Faults:
-    name = rng.choice(["mail/queued", "calendar/changed", "page/changed"])
-    begins_ms = _begin(rng)
-    ends_ms = begins_ms + rng.randrange(15 * MINUTE_MS, 30 * MINUTE_MS)
+    names = ["mail/queued", "calendar/changed", "page/changed"]
     error = "QuotaExceeded: the quota of this hour is used up"
-    return Faults(windows=(Window(name, begins_ms, ends_ms, 5_000, error),))
+    return Faults(windows=(_away(rng, names, (15, 30), 5_000, error),))
 
 
 def _maintenance(rng: random.Random) -> Faults:
     """A person has paused what is down, for as long as it is."""
-    name = rng.choice(["mail/queued", "feed/due", "note/saved", "import/requested"])
-    begins_ms = _begin(rng)
-    ends_ms = begins_ms + rng.randrange(10 * MINUTE_MS, 25 * MINUTE_MS)
-    window = Window(name, begins_ms, ends_ms, 20_000, "ConnectionRefusedError: connection refused")
-    return Faults(windows=(window,), held=(name, begins_ms - MINUTE_MS, ends_ms))
+    names = ["mail/queued", "feed/due", "note/saved", "import/requested"]
+    window = _away(rng, names, (10, 25), 20_000, "ConnectionRefusedError: connection refused")
+    return Faults(windows=(window,), held=(window.family, window.begins_ms - MINUTE_MS, window.ends_ms))
 
 
 _FAULTS = {

@@ -12,7 +12,7 @@ from joelclaw_tasks.core.history import Entry
 from joelclaw_tasks.core.redaction import redacted
 from joelclaw_tasks.core.states import Verb
 from joelclaw_tasks.intelligence.snapshot import HandlerNow
-from joelclaw_tasks.telemetry.stats import percentile
+from joelclaw_tasks.telemetry.spread import percentile
 
 #: Verbs that end a run with an outcome.
 ENDS = (Verb.COMPLETE, Verb.RETRY, Verb.DISCARD)

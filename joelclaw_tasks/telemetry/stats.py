@@ -11,33 +11,12 @@ from typing import Any
 
 from joelclaw_tasks.core.history import Entry
 from joelclaw_tasks.core.states import State, Verb
+from joelclaw_tasks.telemetry.spread import percentile, spread, success_rate
 from joelclaw_tasks.telemetry.triage_stats import TriageTally
 
 #: A job should start within this of becoming startable, in 95 of 100 cases.
 TARGET_WAIT_P95_MS = 5_000
 _ENDS_A_RUN = {Verb.COMPLETE, Verb.DISCARD, Verb.RETRY}
-
-
-def percentile(samples: Sequence[int], share: float) -> int | None:
-    """The nearest-rank percentile of sorted samples; None when there are none.
-
-    >>> percentile([100, 200, 300, 400], 0.5), percentile([100, 200, 300, 400], 0.95), percentile([], 0.5)
-    (200, 400, None)
-    """
-    return samples[max(0, math.ceil(len(samples) * share) - 1)] if samples else None
-
-
-def spread(samples: Iterable[int]) -> dict[str, Any]:
-    """count, average, p50, p95, p99 and max of the samples; null where there are none."""
-    ordered = sorted(samples)
-    return {
-        "count": len(ordered),
-        "average": round(sum(ordered) / len(ordered), 1) if ordered else None,
-        "p50": percentile(ordered, 0.5),
-        "p95": percentile(ordered, 0.95),
-        "p99": percentile(ordered, 0.99),
-        "max": ordered[-1] if ordered else None,
-    }
 
 
 @dataclass(slots=True)
@@ -76,7 +55,7 @@ class _Tally:
         self._priorities: dict[str, int] = {}
         self._promotions = 0
         self._failures: deque[dict[str, Any]] = deque(maxlen=limit)
-        self._triage = TriageTally(spread, limit)
+        self._triage = TriageTally(limit)
 
     def add(self, entry: Entry) -> None:
         self._found += 1
@@ -134,7 +113,7 @@ class _Tally:
                 "expired": verbs[Verb.EXPIRE],
                 "cancelled": verbs[Verb.CANCEL],
                 "terminal": completed + failed,
-                "success_rate": _rate(completed, failed),
+                "success_rate": success_rate(completed, failed),
             },
             "queue_latency_ms": {
                 **waits,
@@ -150,10 +129,6 @@ class _Tally:
         }
 
 
-def _rate(completed: int, failed: int) -> float | None:
-    return round(completed / (completed + failed), 4) if completed + failed else None
-
-
 def _family(name: str, family: _Family) -> Mapping[str, Any]:
     completed, failed = family.verbs[Verb.COMPLETE], family.verbs[Verb.DISCARD]
     return {
@@ -161,7 +136,7 @@ def _family(name: str, family: _Family) -> Mapping[str, Any]:
         "count": family.verbs[Verb.CLAIM],
         "completed": completed,
         "failed": failed,
-        "success_rate": _rate(completed, failed),
+        "success_rate": success_rate(completed, failed),
         "wait_p95_ms": percentile(sorted(family.waits_ms), 0.95),
         "run_p95_ms": percentile(sorted(family.runs_ms), 0.95),
     }

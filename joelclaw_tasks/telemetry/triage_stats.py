@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from joelclaw_tasks.core.history import Entry
 from joelclaw_tasks.core.states import State, Verb
+from joelclaw_tasks.telemetry.spread import spread, success_rate
 
 _SAMPLES = 5
 
@@ -28,11 +29,10 @@ class TriageTally:
     """Adds the entries of `score`, and of jobs that waited for one in vain, up.
 
     A *disagreement* is a score whose suggested priority is not the job's own, that calls the job a duplicate,
-    or that says the event is not what its family says. `spread` sums up times, as everywhere in stats.
+    or that says the event is not what its family says.
     """
 
-    def __init__(self, spread: Callable[[Iterable[int]], dict[str, Any]], limit: int) -> None:
-        self._spread = spread
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._all = _Counts()
         self._families: dict[str, _Counts] = {}
@@ -97,7 +97,7 @@ class TriageTally:
             "attempts": every.attempts,
             "completed": every.completed,
             "fallbacks": every.reasons.total(),
-            "success_rate": _rate(every),
+            "success_rate": success_rate(every.completed, every.reasons.total()),
             "disagreements": every.disagreements,
             **{
                 name: self._counts[name]
@@ -107,23 +107,19 @@ class TriageTally:
                 )
             },
             "fallback_by_reason": dict(every.reasons.most_common()),
-            "latency_ms": self._spread(self._latencies_ms),
+            "latency_ms": spread(self._latencies_ms),
             "cost_usd": round(self._cost_usd, 6),
             "families": [
                 {
                     "name": name, "attempts": counts.attempts, "completed": counts.completed,
                     "fallbacks": counts.reasons.total(), "disagreements": counts.disagreements,
-                    "success_rate": _rate(counts),
+                    "success_rate": success_rate(counts.completed, counts.reasons.total()),
                 }
                 for name, counts in by_use[: self._limit]
             ],
             "recent_mismatches": list(reversed(self._mismatches)),
             "recent_fallbacks": list(reversed(self._fallbacks)),
         }  # fmt: skip
-
-
-def _rate(counts: _Counts) -> float | None:
-    return round(counts.completed / counts.attempts, 4) if counts.attempts else None
 
 
 def _note_of(entry: Entry) -> Mapping[str, Any] | None:

@@ -52,7 +52,7 @@ def _nothing_is_dead(request: pytest.FixtureRequest) -> None:
     """What failed in another file, in whatever order they run, is not what a test finds."""
     if "site" in request.fixturenames:
         site = request.getfixturevalue("site")
-        dead = [id.decode() if isinstance(id, bytes) else id for id in site.client.zrange("{jc}:dead", 0, -1)]
+        dead = site.client.zrange("{jc}:dead", 0, -1)
         if dead:
             site.store.purge(dead, actor="test", reason="of another test")
 
