@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,8 @@ from typing import Any
 
 import pytest
 
+from joelclaw_tasks.core.job import Job
+from joelclaw_tasks.core.store import Store
 from tests.cli.rules import check_envelope
 from tests.cli.zygote import Zygote
 from tests.conftest import wait_until
@@ -110,16 +113,7 @@ class JoelclawProcess:
             fds = [nothing.fileno(), program_end, stderr.fileno()]
             call = zygote().start(arguments, env, self.home, fds)
             os.close(program_end)
-            seen = b""
-            while select.select([screen_end], [], [], 20)[0]:
-                try:
-                    piece = os.read(screen_end, 65_536)
-                except OSError:  # Linux says EIO when the program has closed its end
-                    break
-                if not piece:
-                    break
-                seen += piece
-            os.close(screen_end)
+            seen = read_terminal(screen_end)
             screen = re.sub(r"\x1b\[[\d;]*m", "", seen.decode()).replace("\r\n", "\n")  # without styles
             code = call.wait(20)
             stderr.seek(0)
@@ -161,6 +155,34 @@ class JoelclawProcess:
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
+def read_terminal(screen_end: int, hear: Callable[[bytes], object] = lambda _: None) -> bytes:
+    """All that a program shows until it closes its end; `hear` is given what was seen so far, each time."""
+    seen = b""
+    while select.select([screen_end], [], [], 20)[0]:
+        try:
+            piece = os.read(screen_end, 65_536)
+        except OSError:  # Linux says EIO when the program has closed its end
+            break
+        if not piece:
+            break
+        seen += piece
+        hear(seen)
+    os.close(screen_end)
+    return seen
+
+
+def admit_content(store: Store, number: int) -> None:
+    """So many jobs of the event content/updated wait in the queue default."""
+    jobs = [
+        Job(
+            id=f"j{each}", queue="default", family="content/updated", handler="content.validate",
+            lane="default|content.validate|", payload="{}",
+        )
+        for each in range(number)
+    ]  # fmt: skip
+    store.admit(jobs)
+
+
 def bytes_unread(pipe: int) -> int:
     """How many bytes the other end of a pipe has not read yet."""
     return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0])
@@ -181,7 +203,6 @@ def joelclaw_offline(tmp_path: Path) -> JoelclawProcess:
 @pytest.fixture
 def store(redis_url: str) -> Any:
     """The core that the commands speak to."""
-    from joelclaw_tasks.core.store import Store
     from joelclaw_tasks.settings import Settings
 
     return Store.connect(Settings(redis_url=redis_url))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import pty
-import select
 import signal
 import subprocess
 import time
@@ -20,7 +18,7 @@ from joelclaw_tasks.cli.revival import parse_rate
 from joelclaw_tasks.core.failure import Failure
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.store import Store
-from tests.cli.conftest import PROGRAM, JoelclawProcess
+from tests.cli.conftest import PROGRAM, JoelclawProcess, read_terminal
 from tests.cli.test_queue_commands import plain_job
 from tests.conftest import wait_until
 
@@ -307,21 +305,13 @@ def answered(joelclaw: JoelclawProcess, answer: str, *arguments: str) -> tuple[i
         env=joelclaw.env | {"TERM": "xterm-256color"}, cwd=joelclaw.home,
     )  # fmt: skip
     os.close(program_end)
-    seen = b""
-    asked = False
-    while select.select([screen_end], [], [], 20)[0]:
-        try:
-            piece = os.read(screen_end, 65_536)
-        except OSError:  # Linux says EIO when the program has closed its end
-            break
-        if not piece:
-            break
-        seen += piece
-        if not asked and b"[y/N]" in seen:
-            asked = True
-            os.write(screen_end, answer.encode() + b"\n")
-    with contextlib.suppress(OSError):
-        os.close(screen_end)
+    answers = [answer.encode() + b"\n"]
+
+    def hear(seen: bytes) -> None:
+        if b"[y/N]" in seen and answers:
+            os.write(screen_end, answers.pop())
+
+    seen = read_terminal(screen_end, hear)
     return process.wait(20), seen.decode()
 
 

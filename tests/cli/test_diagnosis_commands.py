@@ -7,14 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from joelclaw_tasks.core.failure import Failure
-from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.intelligence.diagnosis.desk import cause_of
 from joelclaw_tasks.intelligence.local.act import Act
 from joelclaw_tasks.intelligence.local.server import MessagesApi
 from joelclaw_tasks.notify.notifier import Notifier
 from joelclaw_tasks.settings import Settings
-from tests.cli.conftest import JoelclawProcess
+from tests.cli.conftest import JoelclawProcess, admit_content
 from tests.diagnosis.conftest import KEY, candidate, said
 
 FAMILY = "content/updated"
@@ -24,14 +23,7 @@ BROKEN = "KeyError: 'path'"
 @pytest.fixture
 def failing(store: Store) -> Store:
     """Three dead jobs of a family, with the traceback of a handler."""
-    jobs = [
-        Job(
-            id=f"j{number}", queue="default", family=FAMILY, handler="content.validate",
-            lane="default|content.validate|", payload="{}",
-        )
-        for number in range(3)
-    ]  # fmt: skip
-    store.admit(jobs)
+    admit_content(store, 3)
     frame = '  File "/srv/shop/read.py", line 7, in read'
     trace = f"Traceback (most recent call last):\n{frame}\n{BROKEN}\n"
     for job in store.claim(["default"], 3, "w").jobs:

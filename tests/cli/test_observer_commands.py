@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.passes import Passes
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.fleet.observing import observer_of
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
-from tests.cli.conftest import JoelclawProcess
+from tests.cli.conftest import JoelclawProcess, admit_content
 
 FAMILY = "content/updated"
 
@@ -19,14 +18,7 @@ FAMILY = "content/updated"
 @pytest.fixture
 def failing(store: Store) -> Store:
     """Ten jobs of a family, of which six have failed."""
-    jobs = [
-        Job(
-            id=f"j{number}", queue="default", family=FAMILY, handler="content.validate",
-            lane="default|content.validate|", payload="{}",
-        )
-        for number in range(10)
-    ]  # fmt: skip
-    store.admit(jobs)
+    admit_content(store, 10)
     for job in store.claim(["default"], 6, "w").jobs:
         store.discard(job.tag, "ConnectionError: the disks are away")
     return store
