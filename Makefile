@@ -42,8 +42,9 @@ demo: venv ## Start a fleet, send real events through it and show what became of
 test: check restate ## Everything CI runs: the checks, then all tests
 	@# Hundreds of processes import the package; where Python may not keep what it compiled, each would compile it anew.
 	$(BIN)/python -m compileall -q joelclaw_tasks tests bench chaos beat_schedule.py celeryconfig.py
-	$(BIN)/python -m pytest -m "not timing and not drill" -n $(WORKERS) --dist loadfile
-	$(BIN)/python -m pytest -m timing -n 0
+	$(BIN)/python -m pytest -m "not timing and not drill" -n $(WORKERS) --dist loadfile --cache-clear \
+		|| $(BIN)/python tools/alone.py $$?
+	$(BIN)/python -m pytest -m timing -n 0 || $(BIN)/python tools/alone.py $$?
 
 check: check-format check-lint check-types check-imports check-lua check-docs ## Format, lint, types, import contracts, Lua, documents
 

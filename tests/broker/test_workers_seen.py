@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from workers import Site
 
 from joelclaw_tasks.core.audit import Audit
@@ -37,6 +38,7 @@ def test_without_a_worker_for_its_queue_a_job_says_so(own: Site):
     assert "no worker serves the queue stranger now" == found["estimated_start"]["basis"]
 
 
+@pytest.mark.timing
 def test_on_a_steady_queue_the_estimate_is_within_a_quarter_of_the_wait(own: Site):
     own.start("threads", concurrency=4).wait_ready()
     for number in range(120):
