@@ -1,22 +1,16 @@
-"""What beat fires, one entry each. Any number of beats fire each entry once.
+"""What beat fires for the fleet itself, one entry each. Any number of beats fire each entry once.
 
-The health pulse adds an entry for each check of registry/health.json that is not off.
+Beside these it emits the events of registry/schedules.json, and sends a look for each check of
+registry/health.json that is not off.
 """
 
 from typing import Any
-
-from celery.schedules import crontab
 
 from joelclaw_tasks.settings import Settings
 
 _settings = Settings.load()
 
 beat_schedule: dict[str, dict[str, Any]] = {
-    "feeds-hourly": {
-        "task": "joelclaw.emit",
-        "schedule": crontab(minute="0"),
-        "args": ("subscription/check-feeds.requested", {}),
-    },
     "notify": {"task": "joelclaw.notify", "schedule": 60.0, "options": {"expires": 55}},
 }
 

@@ -17,6 +17,7 @@ from joelclaw_tasks.errors import RegistryError, UnknownEvent, UnknownHandler
 from joelclaw_tasks.registry_files import event_file, read_directory
 from joelclaw_tasks.registry_health import DEFAULT_CHECKS, CheckSpec
 from joelclaw_tasks.registry_keys import KeyExpression
+from joelclaw_tasks.registry_schedules import ScheduleSpec
 from joelclaw_tasks.registry_targets import target_fault
 from joelclaw_tasks.registry_tiers import TierSpec
 
@@ -26,7 +27,7 @@ class Registry:
 
     `events` and `handlers` are by name, `resources` maps a name to its limit (jobs at once),
     `queues` are the Celery queues that handlers name, `tiers` the models by tier, `checks` those of the
-    health pulse by name, `version` is a hash of the content.
+    health pulse by name, `schedules` what beat emits, `version` is a hash of the content.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Registry:
         "handlers",
         "queues",
         "resources",
+        "schedules",
         "tiers",
         "version",
     )
@@ -47,6 +49,7 @@ class Registry:
         resources: Mapping[str, int] | None = None,
         tiers: Mapping[str, TierSpec] | None = None,
         checks: Mapping[str, CheckSpec] | None = None,
+        schedules: Mapping[str, ScheduleSpec] | None = None,
     ) -> None:
         """From specs that are already checked; `Registry.load` reads and checks files."""
         by_name = {event.name: event for event in sorted(events, key=lambda event: event.name)}
@@ -59,7 +62,8 @@ class Registry:
         self.checks: Mapping[str, CheckSpec] = MappingProxyType(
             dict(DEFAULT_CHECKS if checks is None else checks)
         )
-        self.version = _version(by_name.values(), self.resources, self.tiers, checks)
+        self.schedules: Mapping[str, ScheduleSpec] = MappingProxyType(dict(schedules or {}))
+        self.version = _version(by_name.values(), self.resources, self.tiers, checks, self.schedules)
         self._keys: dict[str, KeyExpression] = {}
         self._cancels: dict[str, list[tuple[str, int, str]]] = {}
         for handler in handlers.values():
@@ -75,7 +79,7 @@ class Registry:
         contents = read_directory(Path(directory))
         if contents.faults:
             raise RegistryError(contents.faults)
-        return cls(contents.events, contents.resources, contents.tiers, contents.checks)
+        return cls(contents.events, contents.resources, contents.tiers, contents.checks, contents.schedules)
 
     def event(self, name: str) -> EventSpec:
         """The event of that name. Raises UnknownEvent, which names the nearest known one."""
@@ -131,12 +135,15 @@ def _version(
     resources: Mapping[str, int],
     tiers: Mapping[str, TierSpec],
     checks: Mapping[str, CheckSpec] | None,
+    schedules: Mapping[str, ScheduleSpec],
 ) -> str:
     content: dict[str, Any] = {"events": [asdict(event) for event in events], "resources": dict(resources)}
     if tiers:
         content["tiers"] = {name: tier.to_wire() for name, tier in tiers.items()}
     if checks is not None:
         content["checks"] = {name: check.to_wire() for name, check in checks.items()}
+    if schedules:
+        content["schedules"] = {name: schedule.to_wire() for name, schedule in schedules.items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -13,6 +13,7 @@ from joelclaw_tasks.core.spec import EventSpec
 from joelclaw_tasks.registry_faults import dotted, nearest, shown
 from joelclaw_tasks.registry_health import DEFAULT_CHECKS, CheckSpec, read_checks
 from joelclaw_tasks.registry_model import NAME_PATTERN
+from joelclaw_tasks.registry_schedules import ScheduleSpec, read_schedules
 from joelclaw_tasks.registry_schema import read_event, read_resources
 from joelclaw_tasks.registry_tiers import TierSpec, read_tiers
 
@@ -31,6 +32,7 @@ class Contents:
     resources: dict[str, int] = field(default_factory=dict)
     tiers: dict[str, TierSpec] = field(default_factory=dict)
     checks: dict[str, CheckSpec] | None = None
+    schedules: dict[str, ScheduleSpec] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
     def add(self, file: str, place: str, sentence: str) -> None:
@@ -47,7 +49,7 @@ def event_file(name: str) -> str:
 
 
 def read_directory(directory: Path) -> Contents:
-    """Read resources.json, models.json, health.json and events/*.json.
+    """Read resources.json, models.json, health.json, schedules.json and events/*.json.
 
     Hidden files and other suffixes are not read; links are followed.
     """
@@ -77,6 +79,7 @@ def read_directory(directory: Path) -> Contents:
             contents.events.append(spec)
     _check_names(documents, contents)
     _check_cancel_on(documents, contents)
+    _read_schedules_file(directory / "schedules.json", documents, contents)
     for file, document in documents:
         for position, handler in enumerate(_handlers(document)):
             place = f"handlers[{position}]"
@@ -133,6 +136,16 @@ def _read_health_file(path: Path, contents: Contents) -> list[str] | None:
         contents.add(path.name, place, sentence)
     listed = document.get("checks") if isinstance(document, dict) else None
     return list(listed) if isinstance(listed, dict) else None
+
+
+def _read_schedules_file(path: Path, documents: list[tuple[str, Any]], contents: Contents) -> None:
+    if not path.exists() and not path.is_symlink():
+        return
+    readable, document = _read_json(path, path.name, contents)
+    if readable:
+        contents.schedules, faults = read_schedules(document, _event_names(documents))
+        for place, sentence in faults:
+            contents.add(path.name, place, sentence)
 
 
 def _read_json(path: Path, file: str, contents: Contents) -> tuple[bool, Any]:
@@ -208,6 +221,11 @@ def _handlers(document: Any) -> list[dict[str, Any]]:
     return [one if isinstance(one, dict) else {} for one in listed] if isinstance(listed, list) else []
 
 
+def _event_names(documents: list[tuple[str, Any]]) -> list[str]:
+    names = [document.get("name") for _, document in documents if isinstance(document, dict)]
+    return [name for name in names if isinstance(name, str)]
+
+
 def _check_names(documents: list[tuple[str, Any]], contents: Contents) -> None:
     events: dict[str, str] = {}
     handlers: dict[str, str] = {}
@@ -236,8 +254,7 @@ def _check_names(documents: list[tuple[str, Any]], contents: Contents) -> None:
 
 
 def _check_cancel_on(documents: list[tuple[str, Any]], contents: Contents) -> None:
-    names = [document.get("name") for _, document in documents if isinstance(document, dict)]
-    known = [name for name in names if isinstance(name, str)]
+    known = _event_names(documents)
     for file, document in documents:
         for number, handler in enumerate(_handlers(document)):
             listed = handler.get("cancel_on")

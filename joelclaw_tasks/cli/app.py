@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from joelclaw_tasks import __version__
 from joelclaw_tasks.cli import invocation as invocations
+from joelclaw_tasks.cli.beat import beat
 from joelclaw_tasks.cli.command import carry_out, command, report, take_global_options, usage
 from joelclaw_tasks.cli.dead import dead
 from joelclaw_tasks.cli.dev import dev
@@ -40,7 +41,7 @@ _LATE = {
     "doctor": "Check environment, Redis, registry and settings.",
 }
 _ORDER = (
-    "up", "demo", "doctor", "emit", "queue", "health", "observer", "diagnose", "diagnosis", "notify",
+    "up", "demo", "doctor", "emit", "queue", "beat", "health", "observer", "diagnose", "diagnosis", "notify",
     "dead", "registry", "models", "eval", "dev",
 )  # fmt: skip
 
@@ -79,6 +80,7 @@ app.add_typer(observer, name="observer")
 app.add_typer(diagnosis, name="diagnosis")
 app.add_typer(notify, name="notify")
 app.add_typer(health, name="health")
+app.add_typer(beat, name="beat")
 app.add_typer(dead, name="dead")
 app.add_typer(registry, name="registry")
 app.add_typer(models, name="models")

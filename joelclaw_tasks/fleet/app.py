@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -22,6 +21,7 @@ from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter, Receipt
 from joelclaw_tasks.errors import RegistryError, SettingsError
+from joelclaw_tasks.fleet.beat import EMIT_TASK, schedule_entries
 from joelclaw_tasks.fleet.diagnosing import add_diagnosis_task
 from joelclaw_tasks.fleet.flower_guard import guard_flower
 from joelclaw_tasks.fleet.observing import add_observer_task
@@ -45,8 +45,6 @@ from joelclaw_tasks.telemetry.setup import start_tracing
 from joelclaw_tasks.triage_ring import TASK as TRIAGE_TASK
 from joelclaw_tasks.triage_ring import wait_s as triage_wait_s
 
-_log = logging.getLogger(__name__)
-
 
 def make_app(settings: Settings | None = None, registry: Registry | None = None) -> Celery:
     """A Celery app on the admission layer with every handler of the registry.
@@ -56,10 +54,8 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     settings = settings or Settings.load()
     registry = registry or Registry.load(settings.registry_dir)
     app = install(Celery("joelclaw_tasks", config_source="celeryconfig"))
-    app.conf.beat_schedule = {
-        **_known_to(registry, app.conf.beat_schedule),
-        **pulse_entries(registry, settings, os.environ),
-    }
+    fixed = {**app.conf.beat_schedule, **pulse_entries(registry, settings, os.environ)}
+    app.conf.beat_schedule = {**fixed, **schedule_entries(registry, fixed)}
     app.conf.task_routes = (PriorityRouter(settings, registry),)
     setattr(app, HAS_REGISTRY, True)
     fleet = _Fleet(settings, registry)
@@ -77,7 +73,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
 
     add_pulse_tasks(app, registry, fleet.pulse)
 
-    @app.task(name="joelclaw.emit", bind=True, shared=False)
+    @app.task(name=EMIT_TASK, bind=True, shared=False)
     def emit_task(task: Task, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Emit an event; its id is derived from this task's id, so that beat fires it once."""
         return fleet.emit(name, data, id=f"task:{task.request.id}", source="beat").to_wire()
@@ -107,18 +103,6 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     app.steps["consumer"].add(watchdog_step(settings))
     app.steps["consumer"].add(pulse_watch_step(settings, registry))
     return app
-
-
-def _known_to(registry: Registry, schedule: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the entries that emit an event of another registry: each would be one more dead job an hour."""
-    kept: dict[str, Any] = {}
-    for name, entry in schedule.items():
-        event = next(iter(entry.get("args") or ()), None)
-        if entry["task"] == "joelclaw.emit" and event not in registry.events:
-            _log.info("beat leaves out %s: the registry has no event %s", name, event)
-        else:
-            kept[name] = entry
-    return kept
 
 
 class _Fleet:

@@ -39,7 +39,7 @@ def fleet_processes(
             _celery(
                 "beat",
                 "-S",
-                "joelclaw_tasks.broker.beat:Scheduler",
+                "joelclaw_tasks.fleet.beat:FleetScheduler",
                 "--loglevel",
                 "INFO",
                 "--pidfile=",
