@@ -48,6 +48,7 @@ KEYS: dict[str, str] = {
     "triage": "triage",  # zset: jobs that nobody scores yet -> admitted_at, the latest 10,000
     "spending": "spending:%s",  # hash of a day (UTC): "<account>|<what>[|<of>]" -> nano-USD, or how many
     "drains": "drains",  # hash: pause gate -> admitted_at up to which its jobs pass, or "job <id>"
+    "registry": "registry",  # hash: last -> number of the newest version; "<number>" -> JSON; the newest 50
     "beat": "beat",  # hash: looked_at; fault; "<fired|missed|pause>|<entry>" -> JSON
     "observer": "observer",  # hash: number of the newest pass of the observer, when it began
     "passes": "passes",  # stream: what the observer saw, proposed and did; the newest 2,000 records

@@ -17,6 +17,7 @@ from celery.signals import worker_init
 from joelclaw_tasks.admission import limits_of, limits_of_handlers, rates_of, rates_of_handlers
 from joelclaw_tasks.broker.declared import declared_specs
 from joelclaw_tasks.broker.install import HAS_REGISTRY, install
+from joelclaw_tasks.broker.preflight import CHECK
 from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter, Receipt
@@ -58,6 +59,8 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     app.conf.beat_schedule = {**fixed, **schedule_entries(registry, fixed)}
     app.conf.task_routes = (PriorityRouter(settings, registry),)
     setattr(app, HAS_REGISTRY, True)
+    setattr(app, CHECK, registry.check_targets)
+    app.joelclaw_registry = registry.version
     fleet = _Fleet(settings, registry)
     for handler in registry.handlers.values():
         if handler.restate is None:
