@@ -7,6 +7,7 @@ import json
 from joelclaw_tasks.fleet.restate_load import restate_now
 from joelclaw_tasks.intelligence.snapshot import RestateNow
 from joelclaw_tasks.restate.client import Target
+from joelclaw_tasks.routines.check_process import look_in_time
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.testing.server import free_port
 from tests.conftest import wait_until
@@ -44,3 +45,12 @@ def test_a_server_that_does_not_answer_is_said_so_and_none_is_nothing(durable: D
     )
     assert restate_now(Settings(restate_ingress_url=durable.server.ingress_url)) is None
     assert restate_now(Settings()) is None
+
+
+def test_the_health_pulse_asks_how_much_waits(durable: Durable) -> None:
+    asked = {"kind": "restate", "url": durable.server.admin_url, "timeout_s": 5, "most_waiting": 1_000}
+
+    found = look_in_time(asked)
+
+    assert "healthy" == found.status, found
+    assert "invocations wait" in found.detail
