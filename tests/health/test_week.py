@@ -70,7 +70,7 @@ class Week:
             "REDIS_URL": url, "PYTHONPATH": f"{ROOT}:{self.home}", "JOELCLAW_HOME": str(self.home),
             "JOELCLAW_REGISTRY_DIR": str(self.home),
         }  # fmt: skip
-        beat = self.home / "beat"
+        beat = f"{self.home / 'beat'} -l INFO"
         for number, command in enumerate((
             "worker -P threads -c 8 -Q io,default -l INFO --without-gossip",
             f"beat -S joelclaw_tasks.fleet.beat:FleetScheduler --max-interval 0.2 --pidfile= -s {beat}",
