@@ -21,7 +21,8 @@ MOST_CAUSE, MOST_TEXT = 200, 8_000
 class Button:
     """What a person may do with one press: a steering verb on a gate, `mute` of a cause, or a verdict.
 
-    The target of a verdict is the id of a diagnosis. `ttl` is how long it lasts, as steering takes it (`4h`); empty: it has no end, or needs none.
+    The target of a verdict is the id of a diagnosis. `ttl` is how long it lasts, as steering takes it (`4h`);
+    empty: it has no end, or needs none.
     """
 
     verb: ButtonVerb

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from joelclaw_tasks.core.health import Health
 from joelclaw_tasks.core.history import Entry
 from joelclaw_tasks.core.masking import named_secrets
 from joelclaw_tasks.core.passes import Passes
@@ -18,7 +19,7 @@ from joelclaw_tasks.core.redaction import redacted, secrets_of
 from joelclaw_tasks.core.states import Verb
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import UnknownJob
-from joelclaw_tasks.intelligence.diagnosis import exhibits
+from joelclaw_tasks.intelligence.diagnosis import exhibits, history
 from joelclaw_tasks.intelligence.diagnosis.deploys import commits_of
 from joelclaw_tasks.intelligence.diagnosis.evidence import (
     Evidence,
@@ -118,6 +119,7 @@ class Collector:
             yield exhibit_of(Kind.FAILURES, group["first_at"], f"signature {group['signature']}", text)
         if seen.onset is not None:
             yield exhibit_of(Kind.ERROR_RATE, seen.onset.at, "transitions", seen.onset.to_text())
+        yield from history.of_latency(seen.story.took, seen.onset)
         yield from exhibits.of_tracebacks(seen.jobs)
         yield from exhibits.of_shapes(seen.jobs)
         yield from self._deploys(seen.since_at, seen.taken_at)
@@ -126,8 +128,20 @@ class Collector:
         for check in self._health():
             text = f"{check.name} is {check.status}: {check.detail}"
             yield exhibit_of(Kind.HEALTH, seen.taken_at, "health pulse", text)
+        yield from self._health_history(subject, seen)
         yield from past
         yield from self._attempts(subject, seen.story)
+
+    def _health_history(self, subject: Subject, seen: _Seen) -> Iterator[Exhibit]:
+        """What the checks have been since then, those that the handlers of the subject depend on first."""
+        if self._registry is None:
+            return
+        event = self._registry.events.get(subject.family)
+        needed = {name for each in (event.handlers if event is not None else ()) for name in each.depends_on}
+        health = Health(self._store)
+        for name in sorted(self._registry.checks, key=lambda each: (each not in needed, each)):
+            turns = health.turns(name, seen.since_at)
+            yield from history.of_health(name, turns, seen.since_at, is_needed=name in needed)
 
     def _old_groups(self, subject: Subject, known: set[str]) -> list[dict[str, Any]]:
         """Groups of the dead letter of this subject whose failures are too old to be in the story."""
