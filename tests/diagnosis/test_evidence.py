@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.diagnosis.collect import Collector
 from joelclaw_tasks.intelligence.diagnosis.deploys import commits_of
 from joelclaw_tasks.intelligence.diagnosis.evidence import MOST_BYTES, Evidence, Kind, at_of
-from joelclaw_tasks.intelligence.diagnosis.history import of_latency
+from joelclaw_tasks.intelligence.diagnosis.history import RestateFailure, of_latency
 from joelclaw_tasks.intelligence.diagnosis.subjects import subject_of
 from joelclaw_tasks.intelligence.local.server import MessagesApi
 from joelclaw_tasks.registry import Registry
@@ -317,3 +318,31 @@ def test_a_trend_without_an_onset_is_that_of_the_later_half() -> None:
         == shown.text
     )
     assert [] == list(of_latency(took[:4], None))
+
+
+def test_it_tells_what_fails_in_the_services_of_restate_that_its_handlers_call(clinic: Clinic) -> None:
+    settings = clinic.world.settings
+    file = settings.registry_dir / "events" / "mail.json"
+    event = json.loads(file.read_text())
+    called = {"service": "Mail", "handler": "send"}
+    event["handlers"] = [{"name": "mail.do", "type": "restate", "queue": "q", "restate": called}]
+    file.write_text(json.dumps(event))
+    registry = Registry.load(settings.registry_dir)
+    now, asked = clinic.store.now_ms(), []
+
+    def restate(services: Collection[str]) -> list[RestateFailure]:
+        asked.append(set(services))
+        error = f"smtp refused, password={PLANTED[0]}"
+        old = RestateFailure(now - 48 * 3_600_000, "inv_old", "Mail/send", "failed", 0, "long ago")
+        return [old, RestateFailure(now, "inv_1", "Mail/send", "backing-off", 7, error, "j1")]
+
+    collector = Collector(clinic.store, registry, restate=restate)
+    clinic.fail("note")
+    evidence = collector.collect(subject_of("mail", clinic.store, registry))
+    collector.collect(subject_of("note", clinic.store, registry))
+
+    [shown] = evidence.of(Kind.RESTATE)
+    assert "invocation inv_1" == shown.source
+    assert shown.text.startswith("Mail/send is backing-off after 7 retries, for job j1: smtp refused")
+    assert PLANTED[0] not in evidence.block()
+    assert [{"Mail"}] == asked  # a family without such handlers asks nobody

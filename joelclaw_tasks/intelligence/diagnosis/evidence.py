@@ -35,6 +35,7 @@ class Kind(StrEnum):
     REGISTRY = "registry"  # the entry of the family as it is now
     HEALTH = "health"  # what the health pulse finds now
     HEALTH_HISTORY = "health_history"  # when a check was not healthy
+    RESTATE = "restate"  # an invocation that fails there
     PAST_DIAGNOSIS = "past_diagnosis"
     ATTEMPT = "attempt"  # one run that failed
 

@@ -1,10 +1,11 @@
-"""History: exhibits of what changed slowly or elsewhere: how long runs take, and how checks stood."""
+"""History: exhibits of what changed slowly or elsewhere: run times, checks, and Restate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
-from joelclaw_tasks.core.health import Turn
+from joelclaw_tasks.core.health import Health, Turn
 from joelclaw_tasks.intelligence.diagnosis.evidence import Exhibit, Kind, iso
 from joelclaw_tasks.intelligence.diagnosis.exhibits import exhibit_of
 from joelclaw_tasks.intelligence.diagnosis.onset import Onset
@@ -13,6 +14,35 @@ from joelclaw_tasks.telemetry.spread import percentile
 #: Fewer runs than this say nothing of a trend.
 _LEAST_RUNS = 5
 _MOST_TURNS = 6
+_MOST_INVOCATIONS = 5
+
+
+class RestateFailure(NamedTuple):
+    """An invocation that fails in Restate. `job` is its idempotency key, empty when it has none."""
+
+    at: int
+    id: str
+    target: str
+    status: str
+    retries: int
+    error: str
+    job: str = ""
+
+
+def of_restate(failures: Sequence[RestateFailure], since_at: int) -> list[Exhibit]:
+    """Invocations that failed since then, or are still tried again, the newest first."""
+    return [
+        exhibit_of(
+            Kind.RESTATE,
+            each.at,
+            f"invocation {each.id}",
+            f"{each.target} is {each.status} after {each.retries} retries"
+            + (f", for job {each.job}" if each.job else "")
+            + f": {each.error or 'no reason was given'}",
+        )
+        for each in sorted(failures, key=lambda failure: -failure.at)[:_MOST_INVOCATIONS]
+        if each.at >= since_at
+    ]
 
 
 def of_latency(took: Sequence[tuple[int, int]], onset: Onset | None) -> Iterator[Exhibit]:
@@ -34,6 +64,12 @@ def of_latency(took: Sequence[tuple[int, int]], onset: Onset | None) -> Iterator
     else:
         text += f", {_spread(since)} {when}"
     yield exhibit_of(Kind.LATENCY, middle, "transitions", text)
+
+
+def of_checks(health: Health, checks: Collection[str], needed: set[str], since_at: int) -> Iterator[Exhibit]:
+    """The checks that were not healthy since then, those that handlers need first. Raises CoreUnreachable."""
+    for name in sorted(checks, key=lambda each: (each not in needed, each)):
+        yield from of_health(name, health.turns(name, since_at), since_at, is_needed=name in needed)
 
 
 def of_health(check: str, turns: Sequence[Turn], since_at: int, *, is_needed: bool) -> Iterator[Exhibit]:
