@@ -166,6 +166,10 @@ class Emitter:
         no_redis_yet = spool is not None and not settings.redis_url
         return cls(settings, registry, None if no_redis_yet else Store.connect(settings), spool=spool)
 
+    def go_by(self, registry: Registry) -> None:
+        """Emit by another registry from the next event on."""
+        self.registry, self._triage = registry, TriageModes.of_settings(self._settings, registry)
+
     @property
     def store(self) -> Store:
         """The verbs of the core. Raises CoreUnreachable when no Redis is known."""

@@ -171,7 +171,9 @@ def check_at_start(conf: Any = None, instance: Any = None, **_: Any) -> None:
         and (conf is None or conf.get("broker_transport") not in _TRANSPORTS)
     ):
         return
-    from joelclaw_tasks.broker.green_control import listen_again  # a part of Celery that only workers need
+    # Parts of Celery that only workers need. The second adds commands of remote control.
+    from joelclaw_tasks.broker import reloading  # noqa: F401
+    from joelclaw_tasks.broker.green_control import listen_again
 
     listen_again()
     found = faults(app)

@@ -69,6 +69,9 @@ def _stop(channel: Any) -> None:
     _send(children, signal.SIGKILL)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    reloading = sys.modules.get("joelclaw_tasks.broker.reloading")
+    if reloading is not None:
+        reloading.become_new_if_told()
     os._exit(0)
 
 

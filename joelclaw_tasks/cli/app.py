@@ -20,9 +20,11 @@ from joelclaw_tasks.cli.dead import dead
 from joelclaw_tasks.cli.dev import dev
 from joelclaw_tasks.cli.diagnose import diagnose
 from joelclaw_tasks.cli.diagnosis import diagnosis
+from joelclaw_tasks.cli.digest import digest
 from joelclaw_tasks.cli.emit import emit
 from joelclaw_tasks.cli.envelope import Outcome
 from joelclaw_tasks.cli.evaluate import evaluate
+from joelclaw_tasks.cli.fleet import fleet
 from joelclaw_tasks.cli.health import health
 from joelclaw_tasks.cli.invocation import Invocation
 from joelclaw_tasks.cli.models import models
@@ -41,8 +43,8 @@ _LATE = {
     "doctor": "Check environment, Redis, registry and settings.",
 }
 _ORDER = (
-    "up", "demo", "doctor", "emit", "queue", "beat", "health", "observer", "diagnose", "diagnosis", "notify",
-    "dead", "registry", "models", "eval", "dev",
+    "up", "demo", "doctor", "emit", "queue", "fleet", "beat", "health", "observer", "diagnose", "diagnosis",
+    "digest", "notify", "dead", "registry", "models", "eval", "dev",
 )  # fmt: skip
 
 
@@ -78,8 +80,10 @@ app.command("eval")(evaluate)
 app.add_typer(queue, name="queue")
 app.add_typer(observer, name="observer")
 app.add_typer(diagnosis, name="diagnosis")
+app.add_typer(digest, name="digest")
 app.add_typer(notify, name="notify")
 app.add_typer(health, name="health")
+app.add_typer(fleet, name="fleet")
 app.add_typer(beat, name="beat")
 app.add_typer(dead, name="dead")
 app.add_typer(registry, name="registry")

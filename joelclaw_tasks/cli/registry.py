@@ -12,6 +12,7 @@ from joelclaw_tasks.cli.command import carry_out, command
 from joelclaw_tasks.cli.envelope import CommandFailed, NextAction, Outcome
 from joelclaw_tasks.cli.invocation import current
 from joelclaw_tasks.cli.progress import progress
+from joelclaw_tasks.cli.registry_versions import apply, diff, history, rollback
 from joelclaw_tasks.cli.terminal import line, table, text
 from joelclaw_tasks.cli.tree import command_tree
 
@@ -85,6 +86,10 @@ def show(event: Annotated[str, typer.Argument(help="The name of an event.")]) ->
     spec = _load().event(event)
     result = {**dataclasses.asdict(spec), "priority": f"P{spec.priority}"}
     return Outcome({"event": result}, (_emit_action(spec.name), _LIST), _event_view(spec))
+
+
+for _each in (diff, apply, history, rollback):
+    registry.command(_each.__name__)(command(_each))
 
 
 def _load() -> Registry:

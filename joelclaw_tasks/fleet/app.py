@@ -17,12 +17,14 @@ from celery.signals import worker_init
 from joelclaw_tasks.admission import limits_of, limits_of_handlers, rates_of, rates_of_handlers
 from joelclaw_tasks.broker.declared import declared_specs
 from joelclaw_tasks.broker.install import HAS_REGISTRY, install
+from joelclaw_tasks.broker.preflight import CHECK
 from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter, Receipt
 from joelclaw_tasks.errors import RegistryError, SettingsError
 from joelclaw_tasks.fleet.beat import EMIT_TASK, schedule_entries
 from joelclaw_tasks.fleet.diagnosing import add_diagnosis_task
+from joelclaw_tasks.fleet.digesting import add_digest_tasks
 from joelclaw_tasks.fleet.flower_guard import guard_flower
 from joelclaw_tasks.fleet.observing import add_observer_task
 from joelclaw_tasks.fleet.pulse_tasks import add_pulse_tasks, pulse_entries
@@ -58,6 +60,8 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     app.conf.beat_schedule = {**fixed, **schedule_entries(registry, fixed)}
     app.conf.task_routes = (PriorityRouter(settings, registry),)
     setattr(app, HAS_REGISTRY, True)
+    setattr(app, CHECK, registry.check_targets)
+    app.joelclaw_registry = registry.version
     fleet = _Fleet(settings, registry)
     for handler in registry.handlers.values():
         if handler.restate is None:
@@ -71,6 +75,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     )
     add_diagnosis_task(app, lambda: fleet.store, settings, registry, fleet.models, fleet.notifier)
 
+    add_digest_tasks(app, lambda: fleet.store, settings, registry, fleet.models, fleet.emit)
     add_pulse_tasks(app, registry, fleet.pulse)
 
     @app.task(name=EMIT_TASK, bind=True, shared=False)

@@ -12,8 +12,8 @@ from celery.schedules import crontab
 from joelclaw_tasks.broker.beat import BEAT_OPTION
 from joelclaw_tasks.broker.due_times import next_due
 from joelclaw_tasks.core.beat_memory import Remembered
-from joelclaw_tasks.fleet.app import make_app
 from joelclaw_tasks.fleet.beat import EMIT_TASK
+from joelclaw_tasks.fleet.workers import control_app
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 
@@ -25,7 +25,7 @@ class BeatView:
     """
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
-        self._app = make_app(settings, registry)
+        self._app = control_app(settings, registry)
         self._registry = registry
         scheduler = Scheduler(self._app, lazy=True)
         scheduler.merge_inplace(self._app.conf.beat_schedule)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from joelclaw_tasks.errors import CoreUnreachable, JoelclawError
 from joelclaw_tasks.ingress.door import Door
 from joelclaw_tasks.ingress.events import receive_events
 from joelclaw_tasks.ingress.express import ExpressWebhook
+from joelclaw_tasks.ingress.following import follow
 from joelclaw_tasks.ingress.funnel import Funnel
 from joelclaw_tasks.ingress.health import RedisProbe
 from joelclaw_tasks.ingress.protocol import EXPRESS
@@ -59,9 +61,11 @@ def create_app(settings: Settings | None = None, emitter: Emitter | None = None)
         door = Door(own, app.state.emitter, Funnel(app.state.emitter.admit))
         app.state.door = door
         app.state.probe = RedisProbe(own.redis_url or DEFAULT_REDIS_URL)
+        following = asyncio.create_task(follow(app.state.emitter, own))
         yield {
             EXPRESS: {f"/webhooks/{provider.name}": ExpressWebhook(provider, door) for provider in PROVIDERS}
         }
+        following.cancel()
         await door.funnel.close()
         await app.state.probe.close()
 

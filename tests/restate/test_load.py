@@ -8,6 +8,7 @@ from joelclaw_tasks.fleet.restate_load import restate_failures, restate_now
 from joelclaw_tasks.intelligence.diagnosis.history import RestateFailure
 from joelclaw_tasks.intelligence.snapshot import RestateNow
 from joelclaw_tasks.restate.client import Target
+from joelclaw_tasks.routines.check_process import look_in_time
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.testing.server import free_port
 from tests.conftest import wait_until
@@ -69,3 +70,12 @@ def test_failures_of_a_server_that_does_not_answer_are_none() -> None:
 
     assert [] == restate_failures(Settings(restate_ingress_url=away, restate_admin_url=away), {"Effects"})
     assert [] == restate_failures(Settings(), {"Effects"})
+
+
+def test_the_health_pulse_asks_how_much_waits(durable: Durable) -> None:
+    asked = {"kind": "restate", "url": durable.server.admin_url, "timeout_s": 5, "most_waiting": 1_000}
+
+    found = look_in_time(asked)
+
+    assert "healthy" == found.status, found
+    assert "invocations wait" in found.detail
