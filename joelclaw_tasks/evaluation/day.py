@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from joelclaw_tasks.core.spending import Spending
@@ -16,7 +18,7 @@ from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.credentials import Credentials
 from joelclaw_tasks.emit import Emitter, NewEvent
 from joelclaw_tasks.evaluation.bench import Bench
-from joelclaw_tasks.evaluation.digesting import questions_of, summarize
+from joelclaw_tasks.evaluation.digesting import write
 from joelclaw_tasks.evaluation.dispatcher import judge
 from joelclaw_tasks.evaluation.doctor import examine
 from joelclaw_tasks.evaluation.fault import FaultKind
@@ -27,13 +29,13 @@ from joelclaw_tasks.evaluation.scripted import operate
 from joelclaw_tasks.evaluation.triaging import labelled_events
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.costs import cost_report
-from joelclaw_tasks.intelligence.decision import Answer
 from joelclaw_tasks.intelligence.diagnosis.ask import diagnose
-from joelclaw_tasks.intelligence.later import Ended
 from joelclaw_tasks.intelligence.local.server import MessagesApi
 from joelclaw_tasks.intelligence.model_operator import ModelOperator
 from joelclaw_tasks.intelligence.triage import Triage
 from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.routines.digest.digests import CLOSES_AFTER_MS, Digests, NotYet
+from joelclaw_tasks.routines.digest.window import HOUR_MS, Window
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.testing.clock import Clock
 
@@ -148,19 +150,26 @@ class _Office:
         diagnose(make_incidents(seed, 1)[0].evidence, self._client)
 
     def digest(self, crowds: list[tuple[int, list[NewEvent]]]) -> int:
-        """Summarize each hour by a batch that takes ten minutes; answers how many there were."""
-        self.api.rule = summarize
+        """Close each hour by a batch that takes ten minutes; answers how many pages there are."""
+        self.api.rule = write
         self.api.batches.takes_s = _BATCH_MS / 1_000
-        count = 0
-        for ends_ms, name, questions in questions_of(crowds):
-            self._clock.move_to(self._start_ms + ends_ms)
-            self._client.submit(name, questions)
-            self._clock.move_to(self._start_ms + ends_ms + _BATCH_MS)
-            found = self._client.look(name, questions)
-            if not isinstance(found, Ended) or not isinstance(found.outcomes["summary"], Answer):
-                raise RuntimeError(f"{name} was not written: {found}")  # the figures would be wrong
-            count += 1
-        return count
+        with TemporaryDirectory() as folder:
+            digests = Digests(self._store, Path(folder), lambda: self._client)
+            for hour in range(24):
+                window = Window(self._start_ms + hour * HOUR_MS, self._start_ms + (hour + 1) * HOUR_MS)
+                for at_ms, events in crowds:
+                    if at_ms // HOUR_MS == hour:
+                        self._clock.move_to(self._start_ms + at_ms)
+                        self._emitter.emit_many(events)
+                self._clock.move_to(window.end_at + CLOSES_AFTER_MS)
+                digests.close(window, "batch")
+                self._clock.move_to(window.end_at + CLOSES_AFTER_MS + _BATCH_MS)
+                found = digests.close(window, "batch")
+                if isinstance(found, NotYet) or found.fallback:
+                    raise RuntimeError(
+                        f"{window.name} was not written: {found}"
+                    )  # the figures would be wrong
+            return sum(record.state == "made" for record in digests.records.all().values())
 
     def report(self, days: int = 1) -> dict[str, Any]:
         """What `joelclaw models cost` says of the day."""
