@@ -73,7 +73,7 @@ class Week:
         beat = f"{self.home / 'beat'} -l INFO"
         for number, command in enumerate((
             "worker -P threads -c 8 -Q io,default -l INFO --without-gossip",
-            f"beat -S joelclaw_tasks.fleet.beat:FleetScheduler --max-interval 0.2 --pidfile= -s {beat}",
+            f"beat -S joelclaw_tasks.fleet.beat:FleetScheduler --max-interval 1 --pidfile= -s {beat}",
         )):  # fmt: skip
             log = self.home / f"log-{number}"
             with log.open("ab") as out:
@@ -146,7 +146,7 @@ def test_in_a_week_each_wild_check_starts_again_alone_and_the_report_is_right(we
     late_ms: list[int] = []
     for number in range(LOOKS):
         due = week.began + number * PERIOD_S
-        week.move_to(due - 1)
+        week.move_to(due - 2)
         wait_until(looked(week, due * 1_000), f"look {number} of the week is kept", 60)
         late_ms += week.late_ms(due * 1_000)
     until_at = week.health.now_ms()
