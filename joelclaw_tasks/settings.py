@@ -57,6 +57,12 @@ _WORDS = {
     "observer_operator": ("static", "sonnet"),
     "diagnosis_mode": ("off", "on"),
 }
+#: Settings with a least and a most value.
+_BOUNDS = (
+    ("watch_quiet_ms", 20, 60_000),
+    ("watch_rescan_s", 1, 86_400),
+    ("rules_limit_ms", 50, 60_000),
+)
 _WEB_ADDRESSES = (
     "anthropic_base_url",
     "notify_webhook_url",
@@ -131,6 +137,12 @@ class Settings:
     observer_night_families: str = ""  # which rest in the quiet hours
     observer_quiet_hours: str = "23:00-07:00 America/Los_Angeles"
     diagnosis_mode: str = "off"  # on: failures that last are diagnosed without asking (docs/diagnosis.md)
+    # See docs/watch.md.
+    watch_dirs: str = ""  # with commas between: what `joelclaw up` watches; none: nothing
+    watch_quiet_ms: int = 200  # a file is being written until it has not changed for so long
+    watch_rescan_s: int = 60  # how often everything is looked at, whatever the system told
+    rules_dir: Path | None = None  # modules of validation rules; None: rules/ below the data directory
+    rules_limit_ms: int = 2_000  # how long a rule may run on one file
     # See docs/restate.md.
     with_restate: bool = False  # `joelclaw up` runs a Restate server of its own
     restate_ingress_url: str | None = field(default=None, repr=False)  # they may hold a password
@@ -165,6 +177,12 @@ class Settings:
     def files_dir(self) -> Path:
         """Where handlers keep their files."""
         return self.data_dir if self.data_dir is not None else self.home / "data"
+
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """The folders of watch_dirs, links resolved."""
+        names = [name.strip() for name in self.watch_dirs.split(",")]
+        return tuple(Path(name).expanduser().resolve() for name in names if name)
 
     @property
     def spool_file(self) -> Path:
@@ -272,6 +290,10 @@ def _checked(settings: Settings) -> Settings:
         if value not in words:
             known = f"{', '.join(words[:-1])} or {words[-1]}"
             raise SettingsError(f"{_ENV_NAMES[name]} must be {known}, not {value!r:.40}")
+    for name, least, most in _BOUNDS:
+        if not least <= getattr(settings, name) <= most:
+            given = getattr(settings, name)
+            raise SettingsError(f"{_variable(name)} must be {least} to {most}, not {given}")
     if settings.max_kills < 1:
         raise SettingsError(f"max_kills must be at least 1, not {settings.max_kills}")
     return settings
