@@ -41,7 +41,7 @@ def group(context: typer.Context) -> None:
 @rules.command("list")
 @command
 def list_rules() -> Outcome:
-    """The built-in rules and the modules of the rules folder: good, kept (an older version runs) or broken."""
+    """The built-in rules, and those of the rules folder: good, kept (an older version runs) or broken."""
     from joelclaw_tasks.handlers.built_in_rules import RULES
 
     validation, data_dir = _validation()

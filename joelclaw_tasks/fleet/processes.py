@@ -1,4 +1,4 @@
-"""The processes of the fleet: redis, Restate and the watcher if wanted, two workers, beat, ingress, Flower."""
+"""The processes of the fleet: redis, two workers, beat, ingress, Flower; Restate and watcher if wanted."""
 
 from __future__ import annotations
 
