@@ -302,9 +302,8 @@ def test_files_that_are_gone_for_long_are_forgotten(desk: Desk) -> None:
 
 
 def test_a_home_has_one_watcher(tmp_path: Path) -> None:
-    with hold(tmp_path):
-        with pytest.raises(WatchRunning):
-            hold(tmp_path).__enter__()
+    with hold(tmp_path), pytest.raises(WatchRunning):
+        hold(tmp_path).__enter__()
 
     with hold(tmp_path):
         WatchState(tmp_path).close()
