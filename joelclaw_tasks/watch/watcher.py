@@ -8,6 +8,7 @@ missed, or could not be emitted, is found again.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,7 +91,8 @@ class Watcher:
                 continue
             if is_page(root, path):
                 self._note(str(path))
-            if not any(map(is_passed_over, path.relative_to(root).parts)) and not path.is_file():
+            # isfile answers False where Path.is_file raises: in a folder that may not be entered.
+            if not any(map(is_passed_over, path.relative_to(root).parts)) and not os.path.isfile(path):  # noqa: PTH113
                 # A folder came, was renamed or went: the system says nothing of the files in it.
                 self._scan_at = min(self._scan_at, self._now() + self._quiet_s)
 
@@ -127,10 +129,11 @@ class Watcher:
         living = sum(row.version != GONE for row in known.values())
         try:
             present = set(pages(root))
+            is_empty = not present and not any(root.iterdir())
         except OSError as error:
             self._root_away(root, str(error.strerror).lower())
             return []
-        if not present and living > _EMPTIED and not any(root.iterdir()):
+        if is_empty and living > _EMPTIED:
             self._root_away(root, "it is empty all at once; is it mounted?")
             return []
         if root in self._away:
@@ -209,7 +212,7 @@ class Watcher:
             if status is None and status_of(path) is None:
                 self.counts.problems.pop(path, None)
                 # When the whole folder has gone, its files do not count as deleted.
-                return GONE if root.is_dir() else None
+                return GONE if os.path.isdir(root) else None  # noqa: PTH112 - raises nothing
             version = version_of(root, path)
         except Unreadable as problem:
             self._problem(path, str(problem))

@@ -201,22 +201,31 @@ def test_loops_pipes_sockets_and_what_leads_out_are_passed_over_with_a_word(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read")
-def test_a_file_that_may_not_be_read_is_told_when_it_may(desk: Desk) -> None:
+def test_what_may_not_be_read_is_no_deletion_and_is_told_when_it_may(desk: Desk) -> None:
+    shut = desk.write("shut/b.md")
+    desk.settle(shut)
     file = desk.write("a.md")
     file.chmod(0)
-    for folder in (desk.root, *desk.root.parents[:3]):
-        if folder.stat().st_uid == 0 and folder.name:
-            folder.chmod(folder.stat().st_mode | 0o055)
+    shut.parent.chmod(0)
+    above = [each for each in desk.root.parents if each.stat().st_mode & 0o011 != 0o011]
+    modes = [(each, each.stat().st_mode & 0o7777) for each in above]
+    for each, mode in modes:
+        each.chmod(mode | 0o011)
     os.seteuid(65_534)
     try:
-        desk.settle(desk.root / "a.md")
+        told = desk.settle(file, shut, passes_s=60)
+        told += desk.settle()
         problems = dict(desk.watcher.counts.problems)
     finally:
         os.seteuid(0)
+        for each, mode in modes:
+            each.chmod(mode)
     file.chmod(0o644)
+    shut.parent.chmod(0o755)
 
-    assert {str(file): "permission denied"} == problems
-    assert ["a.md"] == desk.settle(file)
+    assert [] == told
+    assert {str(file): "permission denied", str(shut): "permission denied"} == problems
+    assert ["a.md"] == desk.settle(file, shut)
     assert {} == desk.watcher.counts.problems
 
 
