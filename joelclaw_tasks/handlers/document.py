@@ -49,5 +49,5 @@ class Document:
 
     @cached_property
     def vault(self) -> Vault:
-        """The whole folder, for rules that look at other files. Listing 10,000 files takes 0.1 s."""
+        """The whole folder, for rules that look at other files. Listing 10,000 files takes 0.13 s."""
         return Vault.scan(self.root)
