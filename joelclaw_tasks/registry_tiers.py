@@ -48,6 +48,10 @@ class Prices:
         )
         return int((cost * 1_000).to_integral_value())
 
+    def halved(self) -> Prices:
+        """The prices of a batch."""
+        return Prices(self.input / 2, self.output / 2, self.cache_write / 2, self.cache_read / 2)
+
 
 @dataclass(frozen=True, slots=True)
 class TierSpec:

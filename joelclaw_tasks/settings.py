@@ -39,6 +39,7 @@ _ENV_NAMES = {
     "observer_night_families": "QUEUE_OBSERVER_NIGHT_FAMILIES",
     "observer_quiet_hours": "QUEUE_OBSERVER_QUIET_HOURS",
     "diagnosis_mode": "QUEUE_DIAGNOSIS_MODE",
+    "digest_mode": "QUEUE_DIGEST_MODE",
     "restate_ingress_url": "RESTATE_INGRESS_URL",
     "restate_admin_url": "RESTATE_ADMIN_URL",
     "telegram_bot_token": "TELEGRAM_BOT_TOKEN",
@@ -56,6 +57,7 @@ _WORDS = {
     "observer_mode": ("off", "dry-run", "enforce"),
     "observer_operator": ("static", "sonnet"),
     "diagnosis_mode": ("off", "on"),
+    "digest_mode": ("off", "rules", "model", "batch"),
 }
 #: Settings with a least and a most value.
 _BOUNDS = (
@@ -143,6 +145,9 @@ class Settings:
     watch_rescan_s: int = 60  # how often everything is looked at, whatever the system told
     rules_dir: Path | None = None  # modules of validation rules; None: rules/ below the data directory
     rules_limit_ms: int = 2_000  # how long a rule may run on one file
+    # See docs/digest.md.
+    digest_mode: str = "off"  # rules: without a model; model: asks at once; batch: for half the price
+    digest_window_s: int = 3_600  # a day must be a multiple of it, 300 at least
     # See docs/restate.md.
     with_restate: bool = False  # `joelclaw up` runs a Restate server of its own
     restate_ingress_url: str | None = field(default=None, repr=False)  # they may hold a password
@@ -275,6 +280,10 @@ def _checked(settings: Settings) -> Settings:
         if isinstance(value, int) and value < 0:
             raise SettingsError(f"{setting.name} must not be negative, not {value}")
     _check_addresses(settings)
+    if settings.digest_window_s < 300 or 86_400 % settings.digest_window_s:
+        raise SettingsError(
+            f"digest_window_s must go into a day, and be 300 at least, not {settings.digest_window_s}"
+        )
     if not 1 <= settings.restate_timeout_s <= 300:
         raise SettingsError(f"restate_timeout_s must be 1 to 300, not {settings.restate_timeout_s}")
     if not 0 <= settings.default_priority <= 3:

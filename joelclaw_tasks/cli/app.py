@@ -20,6 +20,7 @@ from joelclaw_tasks.cli.dead import dead
 from joelclaw_tasks.cli.dev import dev
 from joelclaw_tasks.cli.diagnose import diagnose
 from joelclaw_tasks.cli.diagnosis import diagnosis
+from joelclaw_tasks.cli.digest import digest
 from joelclaw_tasks.cli.emit import emit
 from joelclaw_tasks.cli.envelope import Outcome
 from joelclaw_tasks.cli.evaluate import evaluate
@@ -45,7 +46,7 @@ _LATE = {
 }
 _ORDER = (
     "up", "demo", "doctor", "emit", "queue", "fleet", "beat", "health", "observer", "diagnose", "diagnosis",
-    "notify", "dead", "registry", "watch", "rules", "models", "eval", "dev",
+    "digest", "notify", "dead", "registry", "watch", "rules", "models", "eval", "dev",
 )  # fmt: skip
 
 
@@ -82,6 +83,7 @@ app.command("watch")(command(watch))
 app.add_typer(queue, name="queue")
 app.add_typer(observer, name="observer")
 app.add_typer(diagnosis, name="diagnosis")
+app.add_typer(digest, name="digest")
 app.add_typer(notify, name="notify")
 app.add_typer(health, name="health")
 app.add_typer(fleet, name="fleet")

@@ -124,6 +124,8 @@ def _cost_view(result: Mapping[str, Any]) -> Callable[[Console], None]:
             console.print(text(held, "yellow"))
         if result["saved_by_cache_usd"]:
             console.print(text(f"the cache saved {usd(result['saved_by_cache_usd'])}", "dim"))
+        if result["saved_by_batch_usd"]:
+            console.print(text(f"batches saved {usd(result['saved_by_batch_usd'])}", "dim"))
         _tiers(console, result)
         if result["families"]:
             listing = table("family", "cost", numeric=("cost",))

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
+import redis
+
 from joelclaw_tasks.core.store import Store
 
 #: For how long a day is remembered.
@@ -44,7 +46,7 @@ class Spending:
     """The ledger on the Redis of a store. Every method raises CoreUnreachable."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
         self._client: Any = store.client  # redis-py types every reply as str | bytes | None
 
     def hold(self, account: str, nano_usd: int, budget_nano_usd: int) -> Hold | None:
@@ -65,16 +67,30 @@ class Spending:
         self._commit(hold, -hold.nano_usd)
 
     def settle(
-        self, hold: Hold, cost_nano_usd: int, *, counts: Mapping[str, int], causes: Mapping[str, int]
+        self,
+        hold: Hold,
+        cost_nano_usd: int,
+        *,
+        counts: Mapping[str, int],
+        causes: Mapping[str, int],
+        once: tuple[str, str] | None = None,
     ) -> None:
         """Pay. `counts` are added to those of the account; the cost is shared among `causes` by their weight.
 
-        Should the connection break just then, the cost may be counted twice, never lost.
+        Should the connection break just then, the cost may be counted twice, never lost. Not with `once`, a
+        field of a hash that says that this was paid: whoever comes second pays nothing.
         """
         key, name = self._key(hold.day), hold.account
 
         def pay() -> None:
             pipe = self._client.pipeline(transaction=True)
+            if once is not None:
+                pipe.watch(once[0])
+                if pipe.hexists(*once):
+                    pipe.reset()
+                    return
+                pipe.multi()
+                pipe.hset(*once, 1)
             pipe.hincrby(key, f"{name}|{_COMMITTED}", cost_nano_usd - hold.nano_usd)
             pipe.hincrby(key, f"{name}|{_COST}", cost_nano_usd)
             for what, number in counts.items():
@@ -83,7 +99,12 @@ class Spending:
                 pipe.hincrby(key, f"{name}|{_SHARE}|{cause}", part)
             pipe.execute()
 
-        self._store.ask(pay)
+        while True:
+            try:
+                self.store.ask(pay)
+                return
+            except redis.WatchError:
+                continue  # another one wrote there: look again whether it was this
 
     def count(self, account: str, what: str) -> None:
         """Count something that cost nothing, such as a refusal."""
@@ -95,7 +116,7 @@ class Spending:
             pipe.expire(self._key(day), _KEEP_S)
             pipe.execute()
 
-        self._store.ask(add)
+        self.store.ask(add)
 
     def days(self, most: int) -> dict[date, dict[str, AccountDay]]:
         """The accounts of the last `most` days, today first; every day is there, also an empty one."""
@@ -110,7 +131,7 @@ class Spending:
 
         return {
             date(1970, 1, 1) + timedelta(day): _accounts(found)
-            for day, found in zip(wanted, self._store.ask(read), strict=True)
+            for day, found in zip(wanted, self.store.ask(read), strict=True)
         }
 
     def _commit(self, hold: Hold, nano_usd: int) -> int:
@@ -120,13 +141,13 @@ class Spending:
             pipe.expire(self._key(hold.day), _KEEP_S)
             return int(pipe.execute()[0])
 
-        return int(self._store.ask(add))
+        return int(self.store.ask(add))
 
     def _today(self) -> int:
-        return int(self._store.ask(self._store.now_ms)) // _DAY_MS
+        return int(self.store.ask(self.store.now_ms)) // _DAY_MS
 
     def _key(self, day: int) -> str:
-        return self._store.keys.spending(str(day))
+        return self.store.keys.spending(str(day))
 
 
 def split(amount: int, weights: Mapping[str, int]) -> dict[str, int]:

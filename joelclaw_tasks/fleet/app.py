@@ -24,6 +24,7 @@ from joelclaw_tasks.emit import Emitter, Receipt
 from joelclaw_tasks.errors import RegistryError, SettingsError
 from joelclaw_tasks.fleet.beat import EMIT_TASK, schedule_entries
 from joelclaw_tasks.fleet.diagnosing import add_diagnosis_task
+from joelclaw_tasks.fleet.digesting import add_digest_tasks
 from joelclaw_tasks.fleet.flower_guard import guard_flower
 from joelclaw_tasks.fleet.observing import add_observer_task
 from joelclaw_tasks.fleet.pulse_tasks import add_pulse_tasks, pulse_entries
@@ -75,6 +76,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     )
     add_diagnosis_task(app, lambda: fleet.store, settings, registry, fleet.models, fleet.notifier)
 
+    add_digest_tasks(app, lambda: fleet.store, settings, registry, fleet.models, fleet.emit)
     add_pulse_tasks(app, registry, fleet.pulse)
 
     @app.task(name=EMIT_TASK, bind=True, shared=False)

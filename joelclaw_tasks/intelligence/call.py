@@ -19,7 +19,7 @@ from joelclaw_tasks.intelligence.decision import Attempt, Question, Usage
 from joelclaw_tasks.intelligence.guard import Refused, value_of
 from joelclaw_tasks.intelligence.reason import Reason
 from joelclaw_tasks.intelligence.reply import Reply
-from joelclaw_tasks.registry_tiers import TierSpec
+from joelclaw_tasks.registry_tiers import Prices, TierSpec
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,9 @@ class Call:
     def _ask(self) -> None:
         try:
             hold = self._spending.hold(
-                self._tier.name, self._most_nano_usd(), self._tier.daily_budget_nano_usd
+                self._tier.name,
+                most_nano_usd(self._question, self._tier.prices, self._tier.max_tokens),
+                self._tier.daily_budget_nano_usd,
             )
         except (CoreUnreachable, redis.RedisError) as error:
             self._finish(self._attempt(Reason.NO_LEDGER, type(error).__name__), None)
@@ -156,11 +158,6 @@ class Call:
             # What was held stays held, so the budget errs on the safe side.
             log.warning("the ledger of models misses an entry: %s", type(error).__name__)
 
-    def _most_nano_usd(self) -> int:
-        prices, prompt = self._tier.prices, self._question.prompt
-        tokens = prompt.bytes + len(json.dumps(self._question.answer.model_json_schema())) + _OVERHEAD_TOKENS
-        return prices.cost_nano_usd(input=0, cache_write=tokens, cache_read=0, output=self._tier.max_tokens)
-
     def _attempt(
         self, reason: Reason | None, detail: str = "", *, usage: Usage | None = None, cost_nano_usd: int = 0,
         retry_after_ms: int | None = None, request_id: str | None = None,
@@ -169,3 +166,9 @@ class Call:
             self._tier.name, self._tier.model, reason, detail, (time.monotonic() - self._began) * 1000,
             usage, cost_nano_usd, retry_after_ms, request_id,
         )  # fmt: skip
+
+
+def most_nano_usd(question: Question[Any], prices: Prices, max_tokens: int) -> int:
+    """The most that a question may cost: every byte of it a token that is put into the cache."""
+    tokens = question.prompt.bytes + len(json.dumps(question.answer.model_json_schema())) + _OVERHEAD_TOKENS
+    return prices.cost_nano_usd(input=0, cache_write=tokens, cache_read=0, output=max_tokens)

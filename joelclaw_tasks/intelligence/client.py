@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from joelclaw_tasks.core.orders import Orders
 from joelclaw_tasks.core.spending import Spending
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.credentials import Credentials
@@ -13,6 +14,7 @@ from joelclaw_tasks.intelligence.breaker import Breaker
 from joelclaw_tasks.intelligence.call import Call
 from joelclaw_tasks.intelligence.connection import Connections
 from joelclaw_tasks.intelligence.decision import Answer, Attempt, Fallback, Question, Value
+from joelclaw_tasks.intelligence.later import Ended, Later, NotNow, Pending, Questions, check
 from joelclaw_tasks.intelligence.prompt import MOST_BYTES
 from joelclaw_tasks.intelligence.reason import FOR_ALL_TIERS, NOT_ASKED, Reason
 from joelclaw_tasks.registry import Registry
@@ -21,6 +23,7 @@ from joelclaw_tasks.settings import Settings
 
 #: With less time than this left, no other tier is asked.
 _SHORTEST_MS = 100.0
+_OPEN = "too many calls failed just now"
 
 
 class ModelClient:
@@ -45,6 +48,7 @@ class ModelClient:
         self._api_key = api_key
         self._enabled = enabled
         self._connections = Connections(base_url)
+        self._later = Later(spending, Orders(spending.store), self._connections)
 
     @classmethod
     def connect(cls, settings: Settings, registry: Registry, store: Store, **options: Any) -> ModelClient:
@@ -99,35 +103,96 @@ class ModelClient:
             name = tier.fallback if tier is not None and more else None
         return Fallback(**facts)
 
+    def submit(self, name: str, questions: Questions, *, budget_ms: float = 30_000) -> Pending | NotNow:
+        """Ask questions that can wait as one batch, for half the price; their tier has no fallback.
+
+        `name` is that of the work (1 to 40 letters, digits, - and _): whoever submits it again, also another
+        process after this one was killed, gets the same batch, and it is paid once. The questions are of one
+        tier and purpose, by names of their own (1 to 20 of the same characters).
+
+        Never raises for what models, network or Redis do. Raises ValueError for names or questions that no
+        batch can have.
+        """
+        check(name, questions)
+        first = next(iter(questions.values()))
+        found = self._key(first.tier, self.tiers.get(first.tier))
+        if isinstance(found, NotNow):
+            return found
+        key, tier = found
+        for question in questions.values():
+            if question.prompt.bytes > MOST_BYTES:
+                return NotNow(Reason.TOO_LARGE, _too_large(question))
+        circuit = (first.tier, first.purpose)
+        wait_ms = self.breaker.wait_ms(circuit)
+        if wait_ms is not None:
+            return NotNow(Reason.CIRCUIT_OPEN, _OPEN, int(wait_ms))
+        outcome: Pending | NotNow | None = None
+        try:
+            outcome = self._later.submit(name, questions, tier, key, budget_ms)
+        finally:
+            if isinstance(outcome, Pending) and outcome.batch_id is not None:
+                self.breaker.succeeded(circuit)
+            elif isinstance(outcome, NotNow) and outcome.reason not in NOT_ASKED:
+                self.breaker.failed(circuit, outcome.retry_after_ms)
+            else:
+                self.breaker.forget(circuit)
+        return outcome
+
+    def look(self, name: str, questions: Questions, *, budget_ms: float = 30_000) -> Pending | Ended | NotNow:
+        """What became of a batch, without waiting for it; look again later when it is Pending.
+
+        The questions are those that were submitted: they judge the answers. Looking twice pays once, and
+        answers the same for 29 days, for so long the API keeps them. Raises as `submit`.
+        """
+        check(name, questions)
+        tier_name = next(iter(questions.values())).tier
+        found = self._key(tier_name, self.tiers.get(tier_name))
+        if isinstance(found, NotNow):
+            return found
+        return self._later.look(name, questions, found[1], found[0], budget_ms)
+
+    def cancel(self, name: str, *, budget_ms: float = 30_000) -> Pending | NotNow:
+        """Ask the API to stop a batch. `look` then says what it had done by then. Raises nothing."""
+        keys = self._api_key() if self._enabled else []
+        if not keys:
+            return NotNow(Reason.NO_KEY, "ANTHROPIC_API_KEY is not set, or models are switched off")
+        return self._later.cancel(name, keys[0], budget_ms)
+
     def _attempt(
         self, question: Question[Value], name: str, tier: TierSpec | None, left_ms: float
     ) -> tuple[Attempt, Value | None]:
-        if tier is None or not self._enabled:
-            why = (
-                "models are switched off" if tier is not None else f"registry/models.json has no tier {name}"
-            )
-            return Attempt(name, "" if tier is None else tier.model, Reason.DISABLED, why), None
-        keys = self._api_key()
-        if not keys:
-            return Attempt(name, tier.model, Reason.NO_KEY, "ANTHROPIC_API_KEY is not set"), None
-        if not keys[0].isascii() or not keys[0].isprintable() or " " in keys[0]:
-            # It would be an error of the HTTP library, with the key in its text.
-            return Attempt(name, tier.model, Reason.AUTH, "the key has characters that no key has"), None
+        model = "" if tier is None else tier.model
+        found = self._key(name, tier)
+        if isinstance(found, NotNow):
+            return Attempt(name, model, found.reason, found.detail), None
+        key, tier = found
         if question.prompt.bytes > MOST_BYTES:
-            why = f"the prompt has {question.prompt.bytes:,} bytes, {MOST_BYTES:,} is the most"
-            return Attempt(name, tier.model, Reason.TOO_LARGE, why), None
+            return Attempt(name, model, Reason.TOO_LARGE, _too_large(question)), None
         circuit = (name, question.purpose)
         wait_ms = self.breaker.wait_ms(circuit)
         if wait_ms is not None:
-            why = "too many calls failed just now"
-            return Attempt(name, tier.model, Reason.CIRCUIT_OPEN, why, retry_after_ms=int(wait_ms)), None
-        call = Call(question, tier, keys[0], self._spending, self._connections, min(left_ms, tier.timeout_ms))
+            return Attempt(name, model, Reason.CIRCUIT_OPEN, _OPEN, retry_after_ms=int(wait_ms)), None
+        call = Call(question, tier, key, self._spending, self._connections, min(left_ms, tier.timeout_ms))
         attempt: Attempt | None = None
         try:
             attempt, value = call.result()
         finally:
             self._tell_breaker(circuit, attempt, sent=call.sent)
         return attempt, value
+
+    def _key(self, name: str, tier: TierSpec | None) -> tuple[str, TierSpec] | NotNow:
+        """The key with which a tier may be asked, or why it may not."""
+        if tier is None:
+            return NotNow(Reason.DISABLED, f"registry/models.json has no tier {name}")
+        if not self._enabled:
+            return NotNow(Reason.DISABLED, "models are switched off")
+        keys = self._api_key()
+        if not keys:
+            return NotNow(Reason.NO_KEY, "ANTHROPIC_API_KEY is not set")
+        if not keys[0].isascii() or not keys[0].isprintable() or " " in keys[0]:
+            # It would be an error of the HTTP library, with the key in its text.
+            return NotNow(Reason.AUTH, "the key has characters that no key has")
+        return keys[0], tier
 
     def _tell_breaker(self, circuit: tuple[str, str], attempt: Attempt | None, *, sent: bool) -> None:
         if attempt is None or attempt.reason in NOT_ASKED or not sent:
@@ -136,3 +201,7 @@ class ModelClient:
             self.breaker.succeeded(circuit)
         else:
             self.breaker.failed(circuit, attempt.retry_after_ms)
+
+
+def _too_large(question: Question[Any]) -> str:
+    return f"a prompt has {question.prompt.bytes:,} bytes, {MOST_BYTES:,} is the most"

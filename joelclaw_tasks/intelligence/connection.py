@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -38,27 +38,20 @@ class Connection:
 
     def ask(self, question: Question[BaseModel], tier: TierSpec, key: str, deadline: float) -> Reply:
         """One request, until `deadline` (monotonic seconds). Raises nothing that network or API do."""
+        request = request_of(question, tier)
+        found = self.use(key, deadline, lambda client: client.messages.create(**request))
+        return found if isinstance(found, Reply) else reply_of(found, key)
+
+    def use(self, key: str, deadline: float, do: Callable[[Any], Any]) -> Any:
+        """What `do` makes of the SDK's client, until `deadline`; or the Reply that says what went wrong."""
         import anthropic
+        import httpx2
 
         self._deadline = deadline
-        config: dict[str, Any] = {"format": {"type": "json_schema", "schema": schema_of(question.answer)}}
-        if tier.effort is not None:
-            config["effort"] = tier.effort
         client: Any = self._client  # it is typed by dictionaries that are built in one piece
         client = client.with_options(api_key=key, timeout=max(0.001, deadline - time.monotonic()))
-        fixed = {
-            "type": "text", "text": question.prompt.fixed,
-            "cache_control": {"type": "ephemeral", "ttl": tier.cache_ttl},
-        }  # fmt: skip
-        request = {
-            "model": tier.model,
-            "max_tokens": tier.max_tokens,
-            "system": [fixed],
-            "messages": [{"role": "user", "content": question.prompt.per_call}],
-            "output_config": config,
-        }
         try:
-            message = client.messages.create(**request)
+            return do(client)
         except anthropic.APIStatusError as error:
             return refused_reply(error, key)
         except anthropic.APIConnectionError as error:
@@ -66,7 +59,8 @@ class Connection:
         except (anthropic.AnthropicError, ValueError, TypeError) as error:
             # 200 with HTML is a JSONDecodeError, no error of the SDK's.
             return Reply(Reason.MALFORMED, detail=said(f"the answer is no message: {error}", key))
-        return reply_of(message, key)
+        except httpx2.TransportError as error:  # in the middle of a stream, the SDK has none of its own
+            return Reply(Reason.MALFORMED, detail=f"the connection broke: {type(error).__name__}")
 
     def close(self) -> None:
         """End its connections. Not during a call: TLS would read from whoever opens a socket next."""
@@ -111,6 +105,23 @@ class Connections:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+
+def request_of(question: Question[BaseModel], tier: TierSpec, *, cached: bool = True) -> dict[str, Any]:
+    """The parameters of a message. `cached`: its fixed part may be, for those that come soon after it."""
+    config: dict[str, Any] = {"format": {"type": "json_schema", "schema": schema_of(question.answer)}}
+    if tier.effort is not None:
+        config["effort"] = tier.effort
+    fixed: dict[str, Any] = {"type": "text", "text": question.prompt.fixed}
+    if cached:
+        fixed["cache_control"] = {"type": "ephemeral", "ttl": tier.cache_ttl}
+    return {
+        "model": tier.model,
+        "max_tokens": tier.max_tokens,
+        "system": [fixed],
+        "messages": [{"role": "user", "content": question.prompt.per_call}],
+        "output_config": config,
+    }
 
 
 @cache

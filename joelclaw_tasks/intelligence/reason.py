@@ -24,6 +24,8 @@ class Reason(StrEnum):
     AUTH = "auth"  # the key is wrong, or may not do this
     INVALID_REQUEST = "invalid_request"
     MALFORMED = "malformed"  # no message of the API: HTML, half a body, another JSON
+    CANCELED = "canceled"  # in a batch: it was cancelled before its turn came
+    EXPIRED = "expired"  # in a batch: its turn did not come within a day
     # The answer cannot be used. It was paid for.
     REFUSED = "refused"  # the model declines
     CUT_OFF = "cut_off"  # longer than max_tokens
@@ -45,5 +47,5 @@ FOR_ALL_TIERS = frozenset(
 #: The API says that it did nothing for us, so there is nothing to pay.
 NOT_PAID = frozenset(
     {Reason.UNREACHABLE, Reason.RATE_LIMITED, Reason.OVERLOADED, Reason.SERVER_ERROR, Reason.AUTH,
-     Reason.INVALID_REQUEST}
+     Reason.INVALID_REQUEST, Reason.CANCELED, Reason.EXPIRED}
 )  # fmt: skip

@@ -55,6 +55,7 @@ STATUS = {
 class Act:
     """One answer: a value, a text, a fault, or (nothing of them) the simplest value of the asked schema.
 
+    `outcome` is for a request of a batch: "expired" or "canceled" instead of an answer.
     `usage` replaces single fields of the counted usage, such as {"output_tokens": 120}.
     """
 
@@ -66,6 +67,7 @@ class Act:
     message: str | None = None
     usage: Mapping[str, int] | None = None
     thinks: bool = False
+    outcome: str | None = None
 
     @classmethod
     def of(cls, given: Any) -> Act:

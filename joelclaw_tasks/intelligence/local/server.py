@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from joelclaw_tasks.intelligence.local.act import STATUS, Act, Asked, Fault, Rule
+from joelclaw_tasks.intelligence.local.batches import LocalBatches
+from joelclaw_tasks.intelligence.local.cassette import Tape
 from joelclaw_tasks.intelligence.local.checks import wrong_key, wrong_request
 from joelclaw_tasks.intelligence.local.message import Cache, message
 
@@ -27,18 +29,20 @@ class MessagesApi:
 
     Requests are answered by the script while it lasts, then by the rule, then with the simplest value of the
     asked schema. `keys`: those that are accepted; None: any. `requests` has what came in and was in
-    order, the newest 10,000; `count` is how many there were.
+    order, the newest 10,000; `count` is how many there were. A `tape` answers everything instead.
     """
 
     def __init__(
         self, rule: Rule | None = None, *, keys: Collection[str] | None = None, port: int = 0,
-        now_s: Callable[[], float] = time.monotonic,
+        now_s: Callable[[], float] = time.monotonic, tape: Tape | None = None,
     ) -> None:  # fmt: skip
+        self.tape = tape
         self.rule = rule
         self.keys = keys
         self.requests: list[Asked] = []
         self.count = 0
         self._acts: list[Act] = []
+        self.batches = LocalBatches(self, now_s)
         self._lock = threading.Lock()
         self._cache = Cache(now_s)
         self._closing = threading.Event()
@@ -74,17 +78,25 @@ class MessagesApi:
         why = wrong_request(body, headers)
         if why is not None:
             return Act(fault=Fault.BAD_REQUEST, message=why), None, {}
+        act, asked = self.act_on(body, headers)
+        if act.fault in STATUS:
+            return act, asked, {}  # nothing is cached
+        return act, asked, self.usage_of(asked)
+
+    def usage_of(self, asked: Asked) -> dict[str, Any]:
+        """The tokens of a request's prompt; what it asks to be cached is cached from now on."""
+        with self._lock:
+            return self._cache.usage_of(asked)
+
+    def act_on(self, body: Any, headers: dict[str, str]) -> tuple[Act, Asked]:
+        """What to do with a request that is in order."""
         with self._lock:
             self.count += 1
             asked = Asked(self.count, body, headers)
             self.requests.append(asked)
             del self.requests[:-_MOST_REQUESTS]
             scripted = self._acts.pop(0) if self._acts else None
-        act = scripted or (Act() if self.rule is None else Act.of(self.rule(asked)))
-        if act.fault in STATUS:
-            return act, asked, {}  # nothing is cached
-        with self._lock:
-            return act, asked, self._cache.usage_of(asked)
+        return scripted or (Act() if self.rule is None else Act.of(self.rule(asked))), asked
 
 
 class _Server(ThreadingHTTPServer):
@@ -130,7 +142,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing is logged: headers hold keys."""
 
     def do_GET(self) -> None:
-        self._error(404, "not_found_error", "Not found")
+        if self.api.tape is not None:
+            self._play("GET", b"")
+        else:
+            self._batch("GET", None)
 
     def do_POST(self) -> None:
         length = int(self.headers.get("content-length") or 0)
@@ -139,23 +154,51 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(413, "request_too_large", "Request exceeds the maximum size")
             return
         raw = self.rfile.read(length)
-        if self.path.partition("?")[0] != "/v1/messages":
-            self._error(404, "not_found_error", "Not found")
+        if self.api.tape is not None:
+            self._play("POST", raw)
             return
         try:
             body = json.loads(raw)
         except ValueError:
             body = None
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        act, asked, usage = self.api.act_for(body, headers)
+        if self.path.partition("?")[0] != "/v1/messages":
+            self._batch("POST", body)
+            return
+        act, asked, usage = self.api.act_for(body, self._small_headers())
         if act.after_s or act.fault is Fault.SLOW:
             self.api.wait(_SLOW_S if act.after_s is None else act.after_s)
         if act.fault in STATUS:
-            status, kind = STATUS[act.fault]
-            retry = {"retry-after": f"{act.retry_after_s:g}"} if act.fault is Fault.RATE_LIMITED else {}
-            self._error(status, kind, act.message or act.fault.replace("_", " "), retry)
+            self._refuse(act)
         elif asked is not None:
             self._answer(act, json.dumps(message(asked, act, usage)).encode())
+
+    def _play(self, method: str, raw: bytes) -> None:
+        assert self.api.tape is not None
+        found = self.api.tape.answer(method, self.path, raw, self._small_headers(), self.api.url)
+        headers = dict(found.headers)
+        self._send(found.status, found.body, headers.pop("content-type", "application/json"), headers)
+
+    def _batch(self, method: str, body: Any) -> None:
+        act = self.api.batches.act()
+        found: Any = act
+        if act.fault not in STATUS:
+            # What goes wrong otherwise goes wrong on the way back.
+            found = self.api.batches.answer(method, self.path, body, self._small_headers())
+        if act.after_s or act.fault is Fault.SLOW:
+            self.api.wait(_SLOW_S if act.after_s is None else act.after_s)
+        if isinstance(found, Act):
+            self._refuse(found)
+        else:
+            self._answer(act, found)
+
+    def _refuse(self, act: Act) -> None:
+        assert act.fault is not None
+        status, kind = STATUS[act.fault]
+        retry = {"retry-after": f"{act.retry_after_s:g}"} if act.fault is Fault.RATE_LIMITED else {}
+        self._error(status, kind, act.message or act.fault.replace("_", " "), retry)
+
+    def _small_headers(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in self.headers.items()}
 
     def _answer(self, act: Act, body: bytes) -> None:
         if act.fault is Fault.HANG_UP:

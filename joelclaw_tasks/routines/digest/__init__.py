@@ -1,0 +1,1 @@
+"""The event digest: what happened in each window of time, told in one page."""
