@@ -299,13 +299,17 @@ def _checked(settings: Settings) -> Settings:
         if value not in words:
             known = f"{', '.join(words[:-1])} or {words[-1]}"
             raise SettingsError(f"{_ENV_NAMES[name]} must be {known}, not {value!r:.40}")
-    for name, least, most in _BOUNDS:
-        if not least <= getattr(settings, name) <= most:
-            given = getattr(settings, name)
-            raise SettingsError(f"{_variable(name)} must be {least} to {most}, not {given}")
+    _check_bounds(settings)
     if settings.max_kills < 1:
         raise SettingsError(f"max_kills must be at least 1, not {settings.max_kills}")
     return settings
+
+
+def _check_bounds(settings: Settings) -> None:
+    for name, least, most in _BOUNDS:
+        given = getattr(settings, name)
+        if not least <= given <= most:
+            raise SettingsError(f"{_variable(name)} must be {least} to {most}, not {given}")
 
 
 def _check_addresses(settings: Settings) -> None:
