@@ -32,8 +32,10 @@ from joelclaw_tasks.cli.notify import notify
 from joelclaw_tasks.cli.observer import observer
 from joelclaw_tasks.cli.queue import queue
 from joelclaw_tasks.cli.registry import registry
+from joelclaw_tasks.cli.rules import rules
 from joelclaw_tasks.cli.terminal import text
 from joelclaw_tasks.cli.tree import command_tree
+from joelclaw_tasks.cli.watch import watch
 
 #: Commands whose modules load Celery and the like: imported when they are called, not before.
 #: Name -> (module of cli, what it does). The function has the name of the command.
@@ -44,7 +46,7 @@ _LATE = {
 }
 _ORDER = (
     "up", "demo", "doctor", "emit", "queue", "fleet", "beat", "health", "observer", "diagnose", "diagnosis",
-    "digest", "notify", "dead", "registry", "models", "eval", "dev",
+    "digest", "notify", "dead", "registry", "watch", "rules", "models", "eval", "dev",
 )  # fmt: skip
 
 
@@ -77,6 +79,7 @@ app = typer.Typer(
 app.command("emit")(command(emit))
 app.command("diagnose")(command(diagnose))
 app.command("eval")(evaluate)
+app.command("watch")(command(watch))
 app.add_typer(queue, name="queue")
 app.add_typer(observer, name="observer")
 app.add_typer(diagnosis, name="diagnosis")
@@ -87,6 +90,7 @@ app.add_typer(fleet, name="fleet")
 app.add_typer(beat, name="beat")
 app.add_typer(dead, name="dead")
 app.add_typer(registry, name="registry")
+app.add_typer(rules, name="rules")
 app.add_typer(models, name="models")
 app.add_typer(dev, name="dev")
 

@@ -109,6 +109,7 @@ def launch(
             flower_port=ports.get("flower"),
             state_dir=place.path,
             restate=restate,
+            with_watch=bool(settings.watched),
         )
         env |= {"REDIS_URL": redis_url, "JOELCLAW_HOME": str(place.path), "PYTHONUNBUFFERED": "1"}
         if restate is not None:

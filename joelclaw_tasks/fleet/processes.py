@@ -1,4 +1,4 @@
-"""The processes of the fleet: redis, Restate if it is wanted, two workers, beat, ingress and Flower."""
+"""The processes of the fleet: redis, two workers, beat, ingress, Flower; Restate and watcher if wanted."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ def fleet_processes(
     state_dir: Path,
     ingress_host: str = "127.0.0.1",
     restate: RestateServer | None = None,
+    with_watch: bool = False,
 ) -> list[ProcessSpec]:
     """Every process, in the order in which a person reads them.
 
     `redis` None: the server is someone else's. `flower_port` None: no Flower. `restate` None: none of ours.
-    The doors (ingress, beat, Flower) stop before the workers, the workers before Redis and Restate.
+    `with_watch`: the folders of the settings are watched.
+    The doors (ingress, beat, watch, Flower) stop before the workers, the workers before Redis and Restate.
     """
     specs = [] if redis is None else [_redis(redis)]
     if restate is not None:
@@ -67,6 +69,9 @@ def fleet_processes(
             port=ingress_port,
         )
     )
+    if with_watch:
+        argv = (sys.executable, "-m", "joelclaw_tasks.watch")
+        specs.append(ProcessSpec("watch", argv, stage=DOORS, ready_line=r"watch: watching "))
     if flower_port is not None:
         specs.append(
             ProcessSpec(
