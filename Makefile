@@ -89,7 +89,7 @@ chaos-stock: venv ## What the same faults do to stock Celery, for comparison
 	$(BIN)/python -m chaos.resets --seed $(SEED)
 	$(BIN)/python -m chaos.stock --seed $(SEED)
 
-chaos-drills: venv ## Measure the promises one by one, for about 25 minutes
+chaos-drills: venv ## Measure the promises one by one, for about 30 minutes
 	$(BIN)/python -m chaos.drills kills --seed $(SEED)
 	$(BIN)/python -m chaos.drills rolling --seed $(SEED)
 	$(BIN)/python -m chaos.drills resume --seed $(SEED)
