@@ -87,8 +87,8 @@ def test_a_worker_whose_event_loop_hangs_ends_and_its_job_runs_elsewhere_with_no
 ):
     worker = start(pool)
     worker.send_signal(signal.SIGUSR2)
-    # The loop notices the signal when it turns; what it claims before is its last.
-    time.sleep(0.2)
+    # The loop notices the signal when it turns.
+    wait_until(lambda: "hangs from now on" in (tmp_path / "log").read_text(errors="replace"), "it hangs", 10)
     job_id = emitter.emit("test/plain", {"seconds": 0}).jobs[0].job_id
 
     assert STALLED == worker.wait(STALL_S + 10)
