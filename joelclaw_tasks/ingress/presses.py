@@ -11,12 +11,13 @@ import redis
 
 from joelclaw_tasks.core.notices import Notices
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.errors import CoreUnreachable, JoelclawError
+from joelclaw_tasks.errors import CoreUnreachable, JoelclawError, RestateAway
 from joelclaw_tasks.notify.buttons import ButtonRefused, Press
 from joelclaw_tasks.notify.notification import Button
 from joelclaw_tasks.notify.sink import SinkAway, SinkRefused
 from joelclaw_tasks.notify.sinks import bot_of, chats_of
 from joelclaw_tasks.notify.telegram import BotApi, answered_text, cut
+from joelclaw_tasks.restate.runs import Runs
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
 from joelclaw_tasks.steering.ttl import parse_ttl_ms
@@ -80,6 +81,9 @@ class Presses:
         except (CoreUnreachable, redis.RedisError):
             self._take_back(press)
             raise
+        except RestateAway as error:
+            self._take_back(press)
+            return f"not done, press again later: {error}", False, note
         except JoelclawError as error:
             outcome = f"not done: {error}"
         self.notices.pressed(press.key, actor, outcome)
@@ -91,12 +95,24 @@ class Presses:
             until_at = self.notices.now_ms() + parse_ttl_ms(button.ttl)
             self.notices.mute(button.target, until_at, actor=actor, reason=reason)
             return f"muted for {button.ttl}"
+        if button.verb in ("approve", "deny"):
+            return self._answer(button, actor, reason)
         name = button.target.removeprefix("pause:").partition("/")[2]
         if button.verb == "resume":
             done = self.queue.resume(button.target, actor=actor, reason=reason)
             return f"{name} goes again ({done.id})"
         done = self.queue.pause(button.target, ttl=button.ttl, actor=actor, reason=reason)
         return f"{name} is paused for {button.ttl} ({done.id})"
+
+    def _answer(self, button: Button, actor: str, reason: str) -> str:
+        """Answer an approval, which somebody else may have done before. Raises RestateAway."""
+        run, _, step = button.target.rpartition("/")
+        runs = Runs.of(self.queue.settings)
+        try:
+            runs.answer(run, step, approved=button.verb == "approve", by=actor, note=reason)
+        finally:
+            runs.close()
+        return f"{step} is {'approved' if button.verb == 'approve' else 'denied'}"
 
     def _take_back(self, press: Press) -> None:
         try:

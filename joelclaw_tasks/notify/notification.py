@@ -12,18 +12,20 @@ from joelclaw_tasks.core.redaction import redacted, secrets_of
 Severity = Literal["info", "warning", "error", "critical"]
 #: How the state of a cause moves. Empty: something was noticed, and nothing goes on.
 Change = Literal["", "opened", "changed", "resolved"]
+Verb = Literal["pause", "resume", "mute", "approve", "deny"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 MOST_CAUSE, MOST_TEXT = 200, 8_000
 
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """What a person may have done with one press: a steering verb on a gate, or `mute` of a cause.
+    """What a person may have done with one press: a steering verb on a gate, `mute` of a cause, or the answer
+    to an approval (`<run>/<step>`).
 
     `ttl` is how long it lasts, as steering takes it (`4h`); empty: it has no end, or needs none.
     """
 
-    verb: Literal["pause", "resume", "mute"]
+    verb: Verb
     target: str
     label: str
     ttl: str = ""
@@ -35,7 +37,7 @@ class Button:
     @classmethod
     def of(cls, wire: Mapping[str, Any]) -> Button:
         """From those. Raises KeyError, ValueError."""
-        if wire["verb"] not in ("pause", "resume", "mute"):
+        if wire["verb"] not in get_args(Verb):
             raise ValueError("no button has this verb")
         return cls(wire["verb"], str(wire["target"]), str(wire["label"]), str(wire["ttl"]))
 

@@ -137,7 +137,9 @@ def _cycles(plan: Plan) -> Iterator[list[str]]:
     known = {node.id for node in plan.nodes}
     placed = {id for wave in plan.waves() for id in wave}
     needs = {
-        node.id: [need for need in node.depends_on if need in known and need not in placed and need != node.id]
+        node.id: [
+            need for need in node.depends_on if need in known and need not in placed and need != node.id
+        ]
         for node in plan.nodes
         if node.id not in placed
     }
@@ -218,5 +220,3 @@ def _registry_faults(plan: Plan, registry: Registry) -> Iterator[str]:
             if isinstance(step, Task) and step.handler not in registry.handlers:
                 near = nearest(step.handler, list(registry.handlers))
                 yield f"node {place}: no handler is named {shown(step.handler)}{near}"
-
-

@@ -40,7 +40,9 @@ def parts_of(reference: str) -> tuple[str, list[str]]:
     if name == ITEM:
         return name, way
     if not way or way[0] != "output":
-        raise BadReference(f'"{reference[:80]}" is no reference; write <id of a step>.output.<field>, or item')
+        raise BadReference(
+            f'"{reference[:80]}" is no reference; write <id of a step>.output.<field>, or item'
+        )
     return name, way[1:]
 
 
