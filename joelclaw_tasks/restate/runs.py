@@ -148,17 +148,19 @@ class Runs:
     def _call(self, run: str, handler: str, said: dict[str, Any] | None) -> Any:
         body = None if said is None else json.dumps(said).encode()
         target = Target(SERVICE, handler, run)
-        ends_at = time.monotonic() + _BEGINS_WITHIN_S
+        ends_at, is_last = time.monotonic() + _BEGINS_WITHIN_S, False
         while True:
             try:
                 return self._asked(lambda: self._client.call(target, body, within_s=10.0).value)
             except RestateFailed as error:
                 if not str(error).startswith(_UNKNOWN):
                     raise
-            # It may have been taken just now, and not have begun.
-            if time.monotonic() >= ends_at or not self._client.is_under_way(SERVICE, run):
+            if is_last:
                 raise UnknownRun(f"no run has the id {run[:80]!r}")
-            time.sleep(0.05)
+            # It may have been taken just now and not have begun, or have ended since it was asked.
+            is_last = time.monotonic() >= ends_at or not self._client.is_under_way(SERVICE, run)
+            if not is_last:
+                time.sleep(0.05)
 
     def _asked(self, ask: Callable[[], _Answer]) -> _Answer:
         try:

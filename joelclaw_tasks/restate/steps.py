@@ -83,9 +83,7 @@ async def _job(ctx: restate.Context, world: World, asked: dict[str, Any], tried:
     except restate.TerminalError as error:
         if error.status_code != _CANCELLED:
             raise
-        await ctx.run_typed("cancel", lambda: world.cancel(job_id, f"run {asked['run']} was stopped"))
-        # Who takes this step back must not do so while its job still runs.
-        end = await _end_of(ctx, world, job_id, within_s=_STOPS_WITHIN_S)
+        end = await _stopped(ctx, world, job_id, f"run {asked['run']} was stopped")
         if end["state"] != "completed":
             raise
     if end["state"] == "completed":
@@ -98,6 +96,17 @@ async def _job(ctx: restate.Context, world: World, asked: dict[str, Any], tried:
         None: f"job {job_id} has not stopped",
     }[end["state"]]
     return {"error": said, "again": end["state"] == "discarded"}
+
+
+async def _stopped(ctx: restate.Context, world: World, job_id: str, reason: str) -> dict[str, Any]:
+    """Cancel a job and wait for its end: who takes a step back must not do so while its job still runs."""
+    while True:
+        try:
+            await ctx.run_typed("cancel", lambda: world.cancel(job_id, reason))
+            return await _end_of(ctx, world, job_id, within_s=_STOPS_WITHIN_S)
+        except restate.TerminalError as error:  # cancelled again, by the run and by Restate
+            if error.status_code != _CANCELLED:
+                raise
 
 
 async def _end_of(

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from joelclaw_tasks.broker.cancelling import cancelled
 from joelclaw_tasks.core.event import Event
 from joelclaw_tasks.errors import PermanentFailure
 
@@ -22,7 +23,11 @@ def work(event: Event, deps: object) -> dict[str, Any]:
     """One effect for each job, however often it is run; its result says what it was given."""
     name = str(event.data["name"])
     note(f"begin {name}")
-    time.sleep(event.data.get("seconds", 0))
+    ends_at = time.monotonic() + event.data.get("seconds", 0)
+    while time.monotonic() < ends_at and not cancelled():
+        time.sleep(0.02)
+    if cancelled():
+        return {}
     done = Path(os.environ[FILE]).read_text().splitlines()
     if f"done {event.id}" not in done:  # idempotent by the id of its event, as handlers are to be
         note(f"{name}\ndone {event.id}")
