@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from joelclaw_tasks.core.store import Store
+from joelclaw_tasks.errors import RestateAway
 from joelclaw_tasks.restate.runs import Runs
 from tests.conftest import wait_until
 from tests.restate.conftest import ROOT, Durable, Workers, store_of
@@ -114,7 +115,14 @@ class Fleet:
     def ended(self, run: str, within_s: float = 20) -> dict[str, Any]:
         """Its status once it has ended."""
         over = ("completed", "failed", "cancelled", "refused")
-        wait_until(lambda: self.runs.status(run)["status"] in over, f"{run} ended", within_s)
+
+        def is_over() -> bool:
+            try:
+                return self.runs.status(run)["status"] in over
+            except RestateAway:  # it has just started
+                return False
+
+        wait_until(is_over, f"{run} ended", within_s)
         return self.runs.status(run)
 
     def states(self, run: str) -> dict[str, str]:
