@@ -20,6 +20,7 @@ from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import RestateAway
 from joelclaw_tasks.restate.runs import Runs
 from tests.conftest import wait_until
+from tests.notify.servers import BOT_TOKEN, BotServer
 from tests.restate.conftest import ROOT, Durable, Workers, store_of
 from tests.restate.dags.handlers import FILE
 
@@ -71,8 +72,8 @@ class Service:
 class Fleet:
     """What a test of DAGs needs."""
 
-    def __init__(self, directory: Path, redis_url: str, durable: Durable) -> None:
-        self.directory, self.durable = directory, durable
+    def __init__(self, directory: Path, redis_url: str, durable: Durable, bot: BotServer) -> None:
+        self.directory, self.durable, self.bot = directory, durable, bot
         registry = directory / "registry"
         (registry / "events").mkdir(parents=True)
         for short, name in HANDLERS.items():
@@ -90,6 +91,8 @@ class Fleet:
             **os.environ, "PYTHONPATH": str(ROOT), "REDIS_URL": redis_url, "JOELCLAW_HOME": str(directory),
             "JOELCLAW_REGISTRY_DIR": str(registry), "RESTATE_INGRESS_URL": durable.server.ingress_url,
             "RESTATE_ADMIN_URL": durable.server.admin_url, "JOELCLAW_LEASE_MS": "2000", FILE: str(self.file),
+            "JOELCLAW_NOTIFY": "telegram", "TELEGRAM_BOT_TOKEN": BOT_TOKEN, "TELEGRAM_BASE_URL": bot.url,
+            "TELEGRAM_CHAT_IDS": "42", "JOELCLAW_NOTIFY_MOST_PER_HOUR": "0",
         }  # fmt: skip
         self.store: Store = store_of(redis_url)
         self.workers = Workers(directory, self.environment)
@@ -148,11 +151,12 @@ def session_fleet(
 ) -> Iterator[Fleet]:
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
-    fleet = Fleet(tmp_path_factory.mktemp("dags"), redis_server, durable_server)
-    fleet.workers.start(size=4, wait=False)
-    fleet.service.start()
-    yield fleet
-    fleet.end()
+    with BotServer("42").running() as bot:
+        fleet = Fleet(tmp_path_factory.mktemp("dags"), redis_server, durable_server, bot)
+        fleet.workers.start(size=4, wait=False)
+        fleet.service.start()
+        yield fleet
+        fleet.end()
 
 
 @pytest.fixture
