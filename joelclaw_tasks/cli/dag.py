@@ -83,7 +83,7 @@ def status(run: RunId) -> Outcome:
 @dag.command("list")
 @command
 def list_runs(
-    *, most: Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000, help="How many.")] = 20
+    *, most: Annotated[int, typer.Option("--limit", "-n", min=1, max=200, help="How many.")] = 20
 ) -> Outcome:
     """The runs of the last week, the newest first."""
     with open_runs() as runs:

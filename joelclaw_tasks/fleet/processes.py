@@ -1,4 +1,4 @@
-"""The processes of the fleet: redis, Restate and its services if they are wanted, two workers, beat, ingress and Flower."""
+"""The processes of the fleet: redis, Restate and its service if wanted, workers, beat, ingress, Flower."""
 
 from __future__ import annotations
 

@@ -19,8 +19,9 @@ MOST_CAUSE, MOST_TEXT = 200, 8_000
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """What a person may have done with one press: a steering verb on a gate, `mute` of a cause, or the answer
-    to an approval (`<run>/<step>`).
+    """What a person may have done with one press.
+
+    A steering verb on a gate, `mute` of a cause, or the answer to an approval (`<run>/<step>`).
 
     `ttl` is how long it lasts, as steering takes it (`4h`); empty: it has no end, or needs none.
     """

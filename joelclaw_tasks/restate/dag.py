@@ -42,30 +42,12 @@ def dag_services(world: World) -> list[restate.Service | restate.Workflow]:
             raise restate.TerminalError(refusal, status_code=_REFUSED)
         plan = Plan.model_validate_json(json.dumps(document))
         began_at = round(1_000 * await ctx.time())
-        going = Run(ctx, plan, run_step, tell, began_at)
         about: dict[str, Any] = {"name": plan.name, "status": "running", "began_at": began_at}
         ctx.set(PLAN_STATE, document)
         ctx.set(RUN_STATE, about)
+        going = Run(ctx, plan, run_step, tell, began_at)
         await going.carry_out()
-        output = None
-        if going.stopped is None:
-            status, reason, output = _outcome(plan, going)
-        else:
-            status, reason = going.stopped
-        if status != "completed":
-            ctx.set(RUN_STATE, {**about, "status": "undoing", "reason": reason})
-            going.skip_rest()
-            faults = await going.undo()
-            about |= {"reason": reason} | ({"not_undone": faults} if faults else {})
-        about |= {"status": status, "ended_at": round(1_000 * await ctx.time())}
-        if plan.emits is not None:
-            data = {"run": ctx.key(), **about, "output": output}
-            event, event_id = plan.emits, f"dag:{ctx.key()}:ended"
-            about["emitted"] = await ctx.run_typed("emit", lambda: world.emit(event, data, event_id))
-        ctx.set(RUN_STATE, about)
-        if status != "completed":
-            raise restate.TerminalError(reason, status_code=_FAILED if status == "failed" else _CANCELLED)
-        return output
+        return await _end(ctx, world, plan, going, about)
 
     @dag.handler()
     async def status(ctx: restate.WorkflowSharedContext) -> dict:  # type: ignore[type-arg]
@@ -105,6 +87,27 @@ def dag_services(world: World) -> list[restate.Service | restate.Workflow]:
     return [dag, steps]
 
 
+async def _end(
+    ctx: restate.WorkflowContext, world: World, plan: Plan, going: Run, about: dict[str, Any]
+) -> Any:
+    """Take back what a run did that has not completed, tell of its end, and answer its output."""
+    status, reason, output = _outcome(plan, going)
+    if status != "completed":
+        ctx.set(RUN_STATE, {**about, "status": "undoing", "reason": reason})
+        going.skip_rest()
+        faults = await going.undo()
+        about |= {"reason": reason} | ({"not_undone": faults} if faults else {})
+    about |= {"status": status, "ended_at": round(1_000 * await ctx.time())}
+    if plan.emits is not None:
+        data = {"run": ctx.key(), **about, "output": output}
+        event, event_id = plan.emits, f"dag:{ctx.key()}:ended"
+        about["emitted"] = await ctx.run_typed("emit", lambda: world.emit(event, data, event_id))
+    ctx.set(RUN_STATE, about)
+    if status != "completed":
+        raise restate.TerminalError(reason, status_code=_FAILED if status == "failed" else _CANCELLED)
+    return output
+
+
 def _refusal(document: Any, world: World) -> str:
     try:
         read_plan(json.dumps(document), world.emitter.registry)
@@ -114,7 +117,9 @@ def _refusal(document: Any, world: World) -> str:
 
 
 def _outcome(plan: Plan, going: Run) -> tuple[str, str, Any]:
-    """Status, reason and output of a run whose nodes have all completed."""
+    """Status, reason and output of a run that does nothing more."""
+    if going.stopped is not None:
+        return (*going.stopped, None)
     try:
         output = resolved(plan.output, going.outputs)
     except BadReference as error:

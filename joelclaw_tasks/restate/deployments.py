@@ -57,7 +57,9 @@ class Deployments:
 
     def _is_ours(self, deployment: dict[str, Any]) -> bool:
         names = {str(one["name"]) for one in deployment.get("services", ())}
-        return bool(names) and names <= self._services and not deployment["uri"].startswith(self._base_url)
+        return (
+            bool(names) and names <= self._services and not deployment["uri"].startswith(f"{self._base_url}/")
+        )
 
 
 def _same(one: str, other: str) -> bool:

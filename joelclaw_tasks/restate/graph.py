@@ -44,7 +44,7 @@ def as_text(plan: Plan, states: Mapping[str, str] | None = None) -> str:
 
 
 def as_mermaid(plan: Plan, states: Mapping[str, str] | None = None) -> str:
-    """A flowchart in Mermaid's language. Nodes have numbers there: an id of ours may be a word of Mermaid's."""
+    """A flowchart for Mermaid. Nodes have numbers there: an id of ours may be a word of its language."""
     numbers = {node.id: f"n{number}" for number, node in enumerate(plan.nodes)}
     lines = ["flowchart TD"]
     for node in plan.nodes:

@@ -9,6 +9,11 @@ from joelclaw_tasks.restate.client import RestateClient
 from joelclaw_tasks.restate.deployments import is_there
 
 _NAME_MOST = 200
+_INVOCATIONS = (
+    "SELECT id, target, status, CAST(created_at AS VARCHAR) AS created_at, "
+    "COALESCE(retry_count, 0) AS tries, COALESCE(last_failure, completion_failure) AS failure "
+    "FROM sys_invocation"
+)
 
 
 def overview(client: RestateClient) -> dict[str, Any]:
@@ -49,8 +54,4 @@ def invocations(
             raise RestateRefused(f"{service[:80]!r} is no name of a service")
         terms.append(f"target_service_name = '{service}'")
     where = f"WHERE {' AND '.join(terms)} " if terms else ""
-    return client.query(
-        "SELECT id, target, status, CAST(created_at AS VARCHAR) AS created_at, COALESCE(retry_count, 0) AS tries, "
-        "COALESCE(last_failure, completion_failure) AS failure FROM sys_invocation "
-        f"{where}ORDER BY created_at LIMIT {int(most)}"
-    )
+    return client.query(f"{_INVOCATIONS} {where}ORDER BY created_at LIMIT {int(most)}")

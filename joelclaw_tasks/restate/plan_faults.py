@@ -64,7 +64,9 @@ def read_plan(document: bytes | str, registry: Registry | None = None) -> Plan:
 
 
 def _field_faults(error: ValidationError, value: Any) -> list[str]:
-    said = []
+    said: list[str] = []
+    if any(found["type"] == "json_invalid" for found in error.errors(include_url=False, include_input=False)):
+        return ["it is not JSON: it holds something that is no text or number"]  # which Python lets pass
     for found, (place, sentence) in zip(
         error.errors(include_url=False), plain_faults(error, value, _model_at), strict=False
     ):
@@ -123,7 +125,8 @@ def _shape_faults(nodes: list[tuple[str, list[str]]]) -> Iterator[str]:
             if need == id:
                 yield f"node {id[:64]} depends on itself"
             elif need not in known:
-                yield f"node {id[:64]} depends on {need[:64]!r}, which is not there{nearest(need, list(known))}"
+                near = nearest(need, list(known))
+                yield f"node {id[:64]} depends on {need[:64]!r}, which is not there{near}"
 
 
 def _graph_faults(plan: Plan) -> Iterator[str]:

@@ -44,7 +44,7 @@ def promise_of(node: str) -> str:
 
 @dataclass(slots=True)
 class _Progress:
-    """A node that has begun. `elements`: inputs by number (one without for_each), `ends`: what they became."""
+    """A node that has begun. `elements`: by number (one without for_each); `ends`: what each became."""
 
     node: HttpNode | TaskNode | ApprovalNode | WaitNode
     elements: list[Any]

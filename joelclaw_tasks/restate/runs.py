@@ -19,8 +19,16 @@ _UNKNOWN = "404:"
 _NO_SERVICE = "Restate answered 404: service"
 _BEGINS_WITHIN_S = 5.0
 _Answer = TypeVar("_Answer")
-#: Approvals of more runs than this are not listed.
-_MOST_LISTED = 1_000
+#: What the members of a record say exactly is looked at here. An answer has room for so many questions.
+_OPEN_APPROVALS = (
+    "SELECT service_key, key, value_utf8 FROM state WHERE service_name = 'Dag' AND key LIKE 'node/%' "
+    """AND value_utf8 LIKE '%"question"%' AND value_utf8 LIKE '%"state"%"running"%' LIMIT 300"""
+)
+_NEWEST_RUNS = (
+    "SELECT state.service_key, state.value_utf8 FROM state JOIN sys_invocation AS run "
+    "ON run.target_service_key = state.service_key WHERE state.service_name = 'Dag' AND state.key = 'run' "
+    "AND run.target_service_name = 'Dag' AND run.target_handler_name = 'run' ORDER BY run.created_at DESC"
+)
 
 
 class UnknownRun(JoelclawError):
@@ -121,10 +129,7 @@ class Runs:
 
     def approvals(self) -> list[dict[str, Any]]:
         """What waits for an answer, the most urgent first: `{run, node, question, began_at, until_at, …}`."""
-        rows = self._client.query(
-            "SELECT service_key, key, value_utf8 FROM state WHERE service_name = 'Dag' AND key LIKE 'node/%' "
-            f"AND value_utf8 LIKE '%\"question\"%' LIMIT {_MOST_LISTED}"
-        )
+        rows = self._client.query(_OPEN_APPROVALS)
         found = []
         for row in rows:
             record = _record(row["value_utf8"])
@@ -135,11 +140,8 @@ class Runs:
 
     def list(self, most: int = 50) -> list[dict[str, Any]]:
         """Runs, the newest first: `{run, name, status, began_at, ended_at, reason}`."""
-        rows = self._client.query(
-            "SELECT service_key, value_utf8 FROM state WHERE service_name = 'Dag' AND key = 'run'"
-        )
-        found = [{"run": row["service_key"], **_record(row["value_utf8"])} for row in rows]
-        return sorted(found, key=lambda one: -int(one.get("began_at") or 0))[:most]
+        rows = self._client.query(f"{_NEWEST_RUNS} LIMIT {int(most)}")
+        return [{"run": row["service_key"], **_record(row["value_utf8"])} for row in rows]
 
     def close(self) -> None:
         """End its connections."""

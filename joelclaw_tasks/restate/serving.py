@@ -1,4 +1,4 @@
-"""Serving: the durable services under hypercorn, on loopback, registered with Restate for as long as they run."""
+"""Serving: the durable services under hypercorn, on loopback, registered with Restate while they run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 #: The supervisor waits for this line.
 REGISTERED = "registered with Restate"
-_FIRST_TRY_S, _LAST_TRY_S, _LOOKS_EVERY_S = 0.2, 10.0, 15.0
+_FIRST_TRY_S, _LAST_TRY_S, _LOOKS_EVERY_S = 0.2, 10.0, 5.0
 _THREADS = 16
 _WITHOUT_BOUND = 2_147_483_647
 _STOP_WITHIN_S = 5.0

@@ -128,6 +128,14 @@ class Fleet:
         wait_until(is_over, f"{run} ended", within_s)
         return self.runs.status(run)
 
+    def invocation(self, run: str) -> str:
+        """The id of the invocation that carries a run out."""
+        [row] = self.durable.client.query(
+            "SELECT id FROM sys_invocation WHERE target_handler_name = 'run' "
+            f"AND target_service_key = '{run}'"
+        )
+        return str(row["id"])
+
     def states(self, run: str) -> dict[str, str]:
         return {id: node["state"] for id, node in self.runs.status(run)["nodes"].items()}
 

@@ -30,7 +30,11 @@ def test_an_approved_run_goes_on_and_keeps_who_answered_and_when(fleet: Fleet):
     run = fleet.start(asking("approved"))
     asks(fleet, run)
     [listed] = [one for one in fleet.runs.approvals() if one["run"] == run]
-    assert ("gate", "May approved go?", "denied") == (listed["node"], listed["question"], listed["on_timeout"])
+    assert ("gate", "May approved go?", "denied") == (
+        listed["node"],
+        listed["question"],
+        listed["on_timeout"],
+    )
     assert 0 == fleet.effects["approved goes"]
 
     answer = fleet.runs.answer(run, "gate", approved=True, by="joel", note="looks good")
@@ -70,7 +74,9 @@ def test_of_many_answers_at_once_one_counts_and_the_others_are_told_which(fleet:
     assert winner == fleet.ended(run)["nodes"]["gate"]["answer"]["by"]
 
 
-@pytest.mark.parametrize(("default", "status", "effects"), [("deny", "failed", 0), ("approve", "completed", 1)])
+@pytest.mark.parametrize(
+    ("default", "status", "effects"), [("deny", "failed", 0), ("approve", "completed", 1)]
+)
 def test_without_an_answer_the_default_counts_and_a_late_one_changes_nothing(
     fleet: Fleet, default: str, status: str, effects: int
 ):
@@ -106,7 +112,8 @@ def press(fleet: Fleet, message: dict[str, Any], number: int, **settings: Any) -
     env = {name: value for name, value in env.items() if name != "DAG_EFFECTS_FILE"}
     presses = Presses.of(Settings.load(env, **settings))
     callback = {
-        "id": f"cb{time.monotonic_ns()}", "from": {"id": 7}, "data": message["keyboard"][number]["callback_data"],
+        "id": f"cb{time.monotonic_ns()}", "from": {"id": 7},
+        "data": message["keyboard"][number]["callback_data"],
         "message": {"message_id": message["message_id"], "chat": {"id": 42}, "text": message["text"]},
     }  # fmt: skip
     return presses.take(callback)

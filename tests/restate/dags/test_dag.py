@@ -87,10 +87,7 @@ def test_steps_begin_when_what_they_depend_on_has_ended_and_get_its_output(fleet
     assert "completed" == found["status"]
     assert {"completed"} == {node["state"] for node in found["nodes"].values()}
     assert 3 == found["nodes"]["each"]["of"]
-    answered = fleet.durable.client.query(
-        f"SELECT id FROM sys_invocation WHERE target_service_key = '{run}' AND target_handler_name = 'run'"
-    )
-    output = fleet.durable.client.output(answered[0]["id"])
+    output = fleet.durable.client.output(fleet.invocation(run))
     assert output is not None
     assert {"saw": 7, "none": []} == output.value
     assert ["flow first", "flow last"] == fleet.order("flow first", "flow last")
@@ -114,8 +111,8 @@ def test_a_run_of_the_same_id_is_started_once(fleet: Fleet):
 
 def test_a_plan_with_faults_runs_nothing_and_names_them_all(fleet: Fleet):
     """As when an event brings the plan: nobody has checked it."""
-    plan = {"nodes": [task("right", data={"name": "refused"}), task("wrong", "nobody"),
-                      {"id": "lost", "type": "task", "handler": "dag.nothing", "depends_on": ["lost"]}]}  # fmt: skip
+    lost = {"id": "lost", "type": "task", "handler": "dag.nothing", "depends_on": ["lost"]}
+    plan = {"nodes": [task("right", data={"name": "refused"}), task("wrong", "nobody"), lost]}
     found = fleet.ended(fleet.start(plan))
     assert "refused" == found["status"]
     assert "depends on 'nobody'" in found["reason"]
@@ -183,7 +180,8 @@ def test_a_cancelled_run_stops_what_runs_and_takes_back_what_it_did(fleet: Fleet
     run = fleet.start(
         {
             "nodes": [
-                task("done", data={"name": f"{name} done"}, undo={**undo, "data": {"name": f"{name} undo done"}}),
+                task("done", data={"name": f"{name} done"},
+                     undo={**undo, "data": {"name": f"{name} undo done"}}),
                 task("runs", "done", data={"name": f"{name} runs", "seconds": 20},
                      undo={**undo, "data": {"name": f"{name} undo runs"}}),
                 {"id": "waits", "type": "wait", "seconds": 600, "depends_on": ["done"]},
@@ -198,16 +196,14 @@ def test_a_cancelled_run_stops_what_runs_and_takes_back_what_it_did(fleet: Fleet
         with pytest.raises(RunOver):
             fleet.runs.cancel(run, by="somebody else")
     else:
-        [row] = fleet.durable.client.query(
-            f"SELECT id FROM sys_invocation WHERE target_service_key = '{run}' AND target_handler_name = 'run'"
-        )
-        fleet.durable.client.cancel(row["id"])
+        fleet.durable.client.cancel(fleet.invocation(run))
     found = fleet.ended(run, 30)
     assert "cancelled" == found["status"]
     said = "cancelled by joel: changed my mind" if way == "by a person" else "over the admin API"
     assert said in found["reason"]
     expected = {
-        "done": "completed", "runs": "cancelled", "waits": "cancelled", "asks": "cancelled", "never": "skipped",
+        "done": "completed", "runs": "cancelled", "waits": "cancelled", "asks": "cancelled",
+        "never": "skipped",
     }  # fmt: skip
     assert expected == fleet.states(run)
     # What was interrupted may have had an effect, so it is taken back too, and first.
@@ -228,7 +224,7 @@ def test_what_cannot_be_taken_back_is_named_and_the_rest_is_taken_back(fleet: Fl
         }
     )
     found = fleet.ended(run)
-    assert 'three: "two.output.body.nothing": there is no \'nothing\' in it' == found["reason"]
+    assert "three: \"two.output.body.nothing\": there is no 'nothing' in it" == found["reason"]
     assert ["two: not taken back, it answered 400"] == found["not_undone"]
     assert ["/one", "/two", "/refund", "/one/back"] == [path for path, _, _ in shop.asked]
 

@@ -11,7 +11,7 @@ from tests.restate.dags.conftest import Fleet, task
 
 @pytest.mark.timeout(240)
 def test_50_steps_with_a_fan_out_and_an_approval_outlive_every_kill(fleet: Fleet):
-    """Three kills in each half; the second half waits for a person, whom Restate asks while it is being killed."""
+    """Before the approval, while a person is asked, and right after the answer."""
     chain = [task("k0", data={"name": "kill 0", "items": [*range(20)]})]
     chain += [task(f"k{n}", f"k{n - 1}", data={"name": f"kill {n}", "seconds": 0.05}) for n in range(1, 16)]
     fan = task("fan", "k3", for_each={"$ref": "k0.output.result.items"},
