@@ -30,3 +30,7 @@ if _settings.diagnosis_mode != "off":
         "schedule": 300.0,
         "options": {"expires": 295},
     }
+
+# Each window of time is told in a page if somebody wants it (docs/digest.md).
+if _settings.digest_mode != "off":
+    beat_schedule["digest"] = {"task": "joelclaw.digest", "schedule": 60.0, "options": {"expires": 55}}

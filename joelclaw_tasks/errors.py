@@ -41,6 +41,8 @@ JoelclawError
 ├── WrongState             the job exists, but the verb does not apply to its state
 ├── PromptError            a prompt file cannot be used
 ├── FleetError             the fleet cannot start, or is not running
+├── WatchRefused           a folder cannot be watched
+├── WatchRunning           a watcher of this home runs already
 └── ScriptDrift            a Lua script answered a word that Python does not know
 
 Each carries a stable `code` for programs and a `fix` for people. The message of an error
@@ -375,6 +377,20 @@ class FleetError(JoelclawError):
 
     code = "FLEET_ERROR"
     fix = "`joelclaw doctor` names what is missing."
+
+
+class WatchRefused(JoelclawError):
+    """A folder cannot be watched: it is missing, or the workers would not validate its files."""
+
+    code = "WATCH_REFUSED"
+    fix = "Name a folder that exists, in content/ of the data directory or in JOELCLAW_WATCH_DIRS."
+
+
+class WatchRunning(JoelclawError):
+    """A watcher of this home runs already; two would tell everything twice."""
+
+    code = "WATCH_RUNNING"
+    fix = "Stop it, or add the folder to JOELCLAW_WATCH_DIRS and start the fleet again."
 
 
 class ScriptDrift(JoelclawError):

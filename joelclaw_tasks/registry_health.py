@@ -15,20 +15,21 @@ from joelclaw_tasks.registry_faults import TARGET_PATTERN, Fault, plain_faults, 
 from joelclaw_tasks.registry_model import DAY_S, Strict, Text, refuse
 
 Kind = Literal[
-    "redis", "disk", "beat", "workers", "ingress", "telegram", "anthropic", "http", "tcp", "python"
+    "redis", "disk", "beat", "workers", "ingress", "telegram", "anthropic", "http", "tcp", "restate", "python"
 ]
 #: What a process of its own needs to start and to end, beside the time that the check itself may take.
 START_S = 5.0
 #: A call that may cost something is not made more often.
 _DEAR_EVERY_S = 3_600
+_MOST_WAITING = 1_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,99}", re.ASCII)
 #: Which fields say where something is, by kind: one of them must be there.
 _WHERE: dict[str, tuple[str, ...]] = {
-    "http": ("url", "url_env"), "tcp": ("url", "url_env"), "ingress": ("url", "url_env"),
-    "python": ("target",), "disk": ("path",),
+    "http": ("url", "url_env"), "tcp": ("url", "url_env"), "restate": ("url", "url_env"),
+    "ingress": ("url", "url_env"), "python": ("target",), "disk": ("path",),
 }  # fmt: skip
-_NEEDED = ("http", "tcp", "python")
+_NEEDED = ("http", "tcp", "restate", "python")
 _ONLY_HTTP = ("endpoint", "contains", "slow_ms")
 
 
@@ -48,6 +49,7 @@ class CheckSpec:
     endpoint: str | None = None
     contains: str | None = None
     slow_ms: int | None = None
+    most_waiting: int | None = None
     path: str | None = None
     target: str | None = None
 
@@ -115,6 +117,9 @@ class CheckModel(Strict):
     slow_ms: Annotated[int, Field(ge=1, le=60_000)] | None = Field(
         default=None, description="http: an answer that takes longer is degraded, in milliseconds."
     )
+    most_waiting: Annotated[int, Field(ge=0, le=10_000_000)] | None = Field(
+        default=None, description="restate: it is degraded when more invocations wait; default 1000."
+    )
     path: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
         default=None, description="disk: a directory; default the fleet's home and its data."
     )
@@ -131,6 +136,8 @@ class CheckModel(Strict):
     def to_spec(self, name: str) -> CheckSpec:
         """The same as a value."""
         given = self.model_dump(exclude={"description", "every_s", "timeout_s"})
+        if self.kind == "restate" and self.most_waiting is None:
+            given["most_waiting"] = _MOST_WAITING
         return CheckSpec(
             name=name,
             every_ms=round(1_000 * _every_s(self)),
@@ -157,6 +164,8 @@ def _contradictions(check: CheckModel) -> list[str]:
     if check.kind != "http":
         odd = [name for name in _ONLY_HTTP if getattr(check, name) is not None]
         found += [f"{name} says nothing for kind {check.kind}; remove it" for name in odd]
+    if check.kind != "restate" and check.most_waiting is not None:
+        found.append(f"most_waiting says nothing for kind {check.kind}; remove it")
     if check.endpoint is not None and not check.endpoint.startswith("/"):
         found.append(f"endpoint must begin with /, not {shown(check.endpoint)}")
     if check.url is not None:

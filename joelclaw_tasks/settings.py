@@ -39,6 +39,7 @@ _ENV_NAMES = {
     "observer_night_families": "QUEUE_OBSERVER_NIGHT_FAMILIES",
     "observer_quiet_hours": "QUEUE_OBSERVER_QUIET_HOURS",
     "diagnosis_mode": "QUEUE_DIAGNOSIS_MODE",
+    "digest_mode": "QUEUE_DIGEST_MODE",
     "restate_ingress_url": "RESTATE_INGRESS_URL",
     "restate_admin_url": "RESTATE_ADMIN_URL",
     "telegram_bot_token": "TELEGRAM_BOT_TOKEN",
@@ -56,7 +57,14 @@ _WORDS = {
     "observer_mode": ("off", "dry-run", "enforce"),
     "observer_operator": ("static", "sonnet"),
     "diagnosis_mode": ("off", "on"),
+    "digest_mode": ("off", "rules", "model", "batch"),
 }
+#: Settings with a least and a most value.
+_BOUNDS = (
+    ("watch_quiet_ms", 20, 60_000),
+    ("watch_rescan_s", 1, 86_400),
+    ("rules_limit_ms", 50, 60_000),
+)
 _WEB_ADDRESSES = (
     "anthropic_base_url",
     "notify_webhook_url",
@@ -131,6 +139,15 @@ class Settings:
     observer_night_families: str = ""  # which rest in the quiet hours
     observer_quiet_hours: str = "23:00-07:00 America/Los_Angeles"
     diagnosis_mode: str = "off"  # on: failures that last are diagnosed without asking (docs/diagnosis.md)
+    # See docs/watch.md.
+    watch_dirs: str = ""  # with commas between: what `joelclaw up` watches; none: nothing
+    watch_quiet_ms: int = 200  # a file is being written until it has not changed for so long
+    watch_rescan_s: int = 60  # how often everything is looked at, whatever the system told
+    rules_dir: Path | None = None  # modules of validation rules; None: rules/ below the data directory
+    rules_limit_ms: int = 2_000  # how long a rule may run on one file
+    # See docs/digest.md.
+    digest_mode: str = "off"  # rules: without a model; model: asks at once; batch: for half the price
+    digest_window_s: int = 3_600  # a day must be a multiple of it, 300 at least
     # See docs/restate.md.
     with_restate: bool = False  # `joelclaw up` runs a Restate server of its own
     restate_ingress_url: str | None = field(default=None, repr=False)  # they may hold a password
@@ -165,6 +182,12 @@ class Settings:
     def files_dir(self) -> Path:
         """Where handlers keep their files."""
         return self.data_dir if self.data_dir is not None else self.home / "data"
+
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """The folders of watch_dirs, links resolved."""
+        names = [name.strip() for name in self.watch_dirs.split(",")]
+        return tuple(Path(name).expanduser().resolve() for name in names if name)
 
     @property
     def spool_file(self) -> Path:
@@ -257,6 +280,10 @@ def _checked(settings: Settings) -> Settings:
         if isinstance(value, int) and value < 0:
             raise SettingsError(f"{setting.name} must not be negative, not {value}")
     _check_addresses(settings)
+    if settings.digest_window_s < 300 or 86_400 % settings.digest_window_s:
+        raise SettingsError(
+            f"digest_window_s must go into a day, and be 300 at least, not {settings.digest_window_s}"
+        )
     if not 1 <= settings.restate_timeout_s <= 300:
         raise SettingsError(f"restate_timeout_s must be 1 to 300, not {settings.restate_timeout_s}")
     if not 0 <= settings.default_priority <= 3:
@@ -272,9 +299,17 @@ def _checked(settings: Settings) -> Settings:
         if value not in words:
             known = f"{', '.join(words[:-1])} or {words[-1]}"
             raise SettingsError(f"{_ENV_NAMES[name]} must be {known}, not {value!r:.40}")
+    _check_bounds(settings)
     if settings.max_kills < 1:
         raise SettingsError(f"max_kills must be at least 1, not {settings.max_kills}")
     return settings
+
+
+def _check_bounds(settings: Settings) -> None:
+    for name, least, most in _BOUNDS:
+        given = getattr(settings, name)
+        if not least <= given <= most:
+            raise SettingsError(f"{_variable(name)} must be {least} to {most}, not {given}")
 
 
 def _check_addresses(settings: Settings) -> None:

@@ -22,6 +22,7 @@ from joelclaw_tasks.cli.dead import dead
 from joelclaw_tasks.cli.dev import dev
 from joelclaw_tasks.cli.diagnose import diagnose
 from joelclaw_tasks.cli.diagnosis import diagnosis
+from joelclaw_tasks.cli.digest import digest
 from joelclaw_tasks.cli.emit import emit
 from joelclaw_tasks.cli.envelope import Outcome
 from joelclaw_tasks.cli.evaluate import evaluate
@@ -34,8 +35,10 @@ from joelclaw_tasks.cli.observer import observer
 from joelclaw_tasks.cli.queue import queue
 from joelclaw_tasks.cli.registry import registry
 from joelclaw_tasks.cli.restate import restate
+from joelclaw_tasks.cli.rules import rules
 from joelclaw_tasks.cli.terminal import text
 from joelclaw_tasks.cli.tree import command_tree
+from joelclaw_tasks.cli.watch import watch
 
 #: Commands whose modules load Celery and the like: imported when they are called, not before.
 #: Name -> (module of cli, what it does). The function has the name of the command.
@@ -46,7 +49,8 @@ _LATE = {
 }
 _ORDER = (
     "up", "demo", "doctor", "emit", "queue", "fleet", "beat", "health", "observer", "diagnose", "diagnosis",
-    "notify", "dead", "dag", "approvals", "restate", "registry", "models", "eval", "dev",
+    "digest", "notify", "dead", "dag", "approvals", "restate", "registry", "watch", "rules", "models", "eval",
+    "dev",
 )  # fmt: skip
 
 
@@ -79,9 +83,11 @@ app = typer.Typer(
 app.command("emit")(command(emit))
 app.command("diagnose")(command(diagnose))
 app.command("eval")(evaluate)
+app.command("watch")(command(watch))
 app.add_typer(queue, name="queue")
 app.add_typer(observer, name="observer")
 app.add_typer(diagnosis, name="diagnosis")
+app.add_typer(digest, name="digest")
 app.add_typer(notify, name="notify")
 app.add_typer(health, name="health")
 app.add_typer(fleet, name="fleet")
@@ -91,6 +97,7 @@ app.add_typer(dag, name="dag")
 app.add_typer(approvals, name="approvals")
 app.add_typer(restate, name="restate")
 app.add_typer(registry, name="registry")
+app.add_typer(rules, name="rules")
 app.add_typer(models, name="models")
 app.add_typer(dev, name="dev")
 

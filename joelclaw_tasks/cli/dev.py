@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from joelclaw_tasks.cli.invocation import current
 from joelclaw_tasks.cli.progress import progress
 from joelclaw_tasks.cli.terminal import write
 from joelclaw_tasks.cli.tree import command_tree
+
+if TYPE_CHECKING:
+    from joelclaw_tasks.intelligence.local.cassette import Tape
 
 dev = typer.Typer(invoke_without_command=True, pretty_exceptions_enable=False)
 
@@ -26,6 +29,13 @@ FaultName = Annotated[
     str | None, typer.Option("--fault", help="Do this to every request, such as overloaded or slow.")
 ]
 
+Record = Annotated[
+    Path | None,
+    typer.Option("--record", help="Pass requests on to --upstream, and write its answers into this file."),
+]
+Upstream = Annotated[str | None, typer.Option("--upstream", help="The API whose answers are recorded.")]
+Replay = Annotated[Path | None, typer.Option("--replay", help="Answer what this file has recorded.")]
+
 
 @dev.callback()
 def group(context: typer.Context) -> None:
@@ -37,10 +47,18 @@ def group(context: typer.Context) -> None:
 
 @dev.command("models")
 @command
-def models(port: Port = 0, script: Script = None, fault: FaultName = None) -> None:
+def models(
+    port: Port = 0,
+    script: Script = None,
+    fault: FaultName = None,
+    record: Record = None,
+    upstream: Upstream = None,
+    replay: Replay = None,
+) -> None:
     """Serve a Messages API on this machine that needs no key of anybody; Ctrl-C stops it.
 
-    Prints its URL: give it to a fleet as ANTHROPIC_BASE_URL, with any ANTHROPIC_API_KEY.
+    Prints its URL: give it to a fleet as ANTHROPIC_BASE_URL, with any ANTHROPIC_API_KEY. While it records,
+    the fleet needs the key of the upstream; it is not written down.
     """
     from joelclaw_tasks.intelligence.local.act import Fault, read_script
     from joelclaw_tasks.intelligence.local.server import MessagesApi
@@ -55,14 +73,22 @@ def models(port: Port = 0, script: Script = None, fault: FaultName = None) -> No
             f"--script {script} cannot be used: {error}",
             fix='Write one JSON object a line, such as {"value": {"score": 70}} or {"fault": "overloaded"}.',
         ) from None
+    if sum(each is not None for each in (record, replay, script or fault)) > 1:
+        raise usage(
+            "--record, --replay and scripted answers exclude each other",
+            fix="Give one of --record, --replay, or --script and --fault.",
+        )
+    tape = _tape(record, upstream, replay)
     rule = None if fault is None else lambda _: Fault(fault)
     try:
-        api = MessagesApi(rule, port=port)
+        api = MessagesApi(rule, port=port, tape=tape)
     except OSError as error:
         raise usage(f"port {port} cannot be used: {error.strerror}", fix="Give another, or 0.") from None
     with api:
         api.script(*acts)
         environment = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "local"}
+        if record is not None:
+            del environment["ANTHROPIC_API_KEY"]  # the upstream wants its own
         if current().as_json:
             result = {"url": api.url, "environment": environment}
             write(to_json(succeeded(current().command, Outcome(result)), one_line=True))
@@ -73,3 +99,25 @@ def models(port: Port = 0, script: Script = None, fault: FaultName = None) -> No
             threading.Event().wait()
         except KeyboardInterrupt:
             pass
+
+
+def _tape(record: Path | None, upstream: str | None, replay: Path | None) -> Tape | None:
+    from joelclaw_tasks.intelligence.local.cassette import Player, Recorder
+
+    if (record is None) != (upstream is None):
+        raise usage(
+            "--record and --upstream go together",
+            fix="Give both, such as --record mail.json --upstream https://api.anthropic.com.",
+        )
+    try:
+        if record is not None and upstream is not None:
+            if not upstream.startswith(("http://", "https://")):
+                raise usage("--upstream is no http or https URL", fix="Give https://api.anthropic.com.")
+            return Recorder(record, upstream)
+        return None if replay is None else Player(replay)
+    except (OSError, ValueError) as error:
+        option = f"--record {record}" if record is not None else f"--replay {replay}"
+        raise usage(
+            f"{option} cannot be used: {error}",
+            fix="--record wants a new file, --replay one that --record has written.",
+        ) from None

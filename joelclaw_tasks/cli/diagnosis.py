@@ -90,7 +90,7 @@ def _judge(id: str, verdict: Literal["accepted", "rejected"], reason: str, actor
 
 def _tell(record: Mapping[str, Any], said: str) -> None:
     """Whoever was told of the diagnosis hears that somebody has seen to it; its task is done."""
-    from joelclaw_tasks.intelligence.diagnosis.desk import cause_of
+    from joelclaw_tasks.intelligence.diagnosis.records import cause_of
     from joelclaw_tasks.notify.console import Console
     from joelclaw_tasks.notify.notifier import Notifier
 

@@ -132,8 +132,10 @@ def _diagnosis(figures: Mapping[str, Any]) -> Text:
 def _day(figures: Mapping[str, Any]) -> Text:
     said = (
         f"${figures['cost_usd']:.3f} for {figures['events']} events: triage ${figures['triage_usd']:.3f}, "
-        f"observer ${figures['observer_usd']:.3f}, diagnosis ${figures['diagnosis_usd']:.3f}; "
+        f"observer ${figures['observer_usd']:.3f}, diagnosis ${figures['diagnosis_usd']:.3f}, "
+        f"{figures['digests']} digests ${figures['digest_usd']:.3f}; "
         f"saved by the cache ${figures['saved_by_cache_usd']:.3f}, "
+        f"by batches ${figures['saved_by_batch_usd']:.3f}, "
         f"by scoring together ${figures['saved_by_scoring_together_usd']:.3f}"
     )
     return line(text("day"), text(said))

@@ -51,6 +51,8 @@ KEYS: dict[str, str] = {
     "orders": "orders",  # zset: ids that others gave to our orders -> when they were learned
     "drains": "drains",  # hash: pause gate -> admitted_at up to which its jobs pass, or "job <id>"
     "registry": "registry",  # hash: last -> number of the newest version; "<number>" -> JSON; the newest 50
+    "digests": "digests",  # hash: since -> epoch ms; "<window>" -> JSON: the newest 1,000 that were made
+    "digest_families": "digest_families",  # set: families that a digest has told of
     "beat": "beat",  # hash: looked_at; fault; "<fired|missed|pause>|<entry>" -> JSON
     "observer": "observer",  # hash: number of the newest pass of the observer, when it began
     "passes": "passes",  # stream: what the observer saw, proposed and did; the newest 2,000 records

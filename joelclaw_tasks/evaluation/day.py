@@ -1,4 +1,4 @@
-"""Day: what the models of an ordinary day cost, by the ledger: its triage, one outage, one diagnosis.
+"""Day: what the models of an ordinary day cost, by the ledger: triage, digests, one outage, one diagnosis.
 
 The prompts are those that a fleet renders, tokens are counted by the local Messages API (one for four bytes),
 and prices and budgets are those of the registry. The hours pass in no time.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from joelclaw_tasks.core.spending import Spending
@@ -16,6 +18,7 @@ from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.credentials import Credentials
 from joelclaw_tasks.emit import Emitter, NewEvent
 from joelclaw_tasks.evaluation.bench import Bench
+from joelclaw_tasks.evaluation.digesting import write
 from joelclaw_tasks.evaluation.dispatcher import judge
 from joelclaw_tasks.evaluation.doctor import examine
 from joelclaw_tasks.evaluation.fault import FaultKind
@@ -31,6 +34,8 @@ from joelclaw_tasks.intelligence.local.server import MessagesApi
 from joelclaw_tasks.intelligence.model_operator import ModelOperator
 from joelclaw_tasks.intelligence.triage import Triage
 from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.routines.digest.digests import CLOSES_AFTER_MS, Digests, NotYet
+from joelclaw_tasks.routines.digest.window import HOUR_MS, Window
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.testing.clock import Clock
 
@@ -38,13 +43,14 @@ EVENTS = 500
 _DAY_MS = 86_400_000
 #: The clock stands still meanwhile, so this is how long the model may take.
 _HOLD_MS = 60_000
+_BATCH_MS = 600_000
 #: So many of a hundred arrivals are a crowd, of up to so many events.
 _CROWDS_PERCENT, _CROWD_MOST = 25, 9
 _TEXT_MOST = 1_200
 
 
 def cost_of_day(bench: Bench, seed: int) -> dict[str, Any]:
-    """US dollars, in all and by tier, and what cache and scoring together have saved."""
+    """US dollars, in all and by tier, and what cache, batches and scoring together have saved."""
     crowds = _arrivals(seed)
     with closing(_Office(bench, 3)) as together:
         together.triage(crowds)
@@ -57,14 +63,20 @@ def cost_of_day(bench: Bench, seed: int) -> dict[str, Any]:
     with closing(_Office(bench, 4)) as alone:
         alone.triage([(at_ms, [event]) for at_ms, events in crowds for event in events])
         alone_usd = alone.report()["cost_usd"]
+    with closing(_Office(bench, 5)) as later:
+        digests = later.digest(crowds)
+        digest = later.report(days=2)  # the digest of the last hour is written tomorrow
     return {
+        "digests": digests,
         "events": sum(len(events) for _, events in crowds),
         "triage_calls": calls,
-        "cost_usd": round(report["cost_usd"], 4),
+        "cost_usd": round(report["cost_usd"] + digest["cost_usd"], 4),
         "triage_usd": round(triage_usd, 4),
         "observer_usd": round(observer_usd, 4),
         "diagnosis_usd": round(report["cost_usd"] - triage_usd - observer_usd, 4),
-        "saved_by_cache_usd": round(report["saved_by_cache_usd"], 4),
+        "digest_usd": round(digest["cost_usd"], 4),
+        "saved_by_cache_usd": round(report["saved_by_cache_usd"] + digest["saved_by_cache_usd"], 4),
+        "saved_by_batch_usd": round(report["saved_by_batch_usd"] + digest["saved_by_batch_usd"], 4),
         "saved_by_scoring_together_usd": round(alone_usd - triage_usd, 4),
     }
 
@@ -137,9 +149,31 @@ class _Office:
         self.api.rule = examine
         diagnose(make_incidents(seed, 1)[0].evidence, self._client)
 
-    def report(self) -> dict[str, Any]:
+    def digest(self, crowds: list[tuple[int, list[NewEvent]]]) -> int:
+        """Close each hour by a batch that takes ten minutes; answers how many pages there are."""
+        self.api.rule = write
+        self.api.batches.takes_s = _BATCH_MS / 1_000
+        with TemporaryDirectory() as folder:
+            digests = Digests(self._store, Path(folder), lambda: self._client)
+            for hour in range(24):
+                window = Window(self._start_ms + hour * HOUR_MS, self._start_ms + (hour + 1) * HOUR_MS)
+                for at_ms, events in crowds:
+                    if at_ms // HOUR_MS == hour:
+                        self._clock.move_to(self._start_ms + at_ms)
+                        self._emitter.emit_many(events)
+                self._clock.move_to(window.end_at + CLOSES_AFTER_MS)
+                digests.close(window, "batch")
+                self._clock.move_to(window.end_at + CLOSES_AFTER_MS + _BATCH_MS)
+                found = digests.close(window, "batch")
+                if isinstance(found, NotYet) or found.fallback:
+                    raise RuntimeError(
+                        f"{window.name} was not written: {found}"
+                    )  # the figures would be wrong
+            return sum(record.state == "made" for record in digests.records.all().values())
+
+    def report(self, days: int = 1) -> dict[str, Any]:
         """What `joelclaw models cost` says of the day."""
-        return cost_report(self._spending, self._tiers, 1)
+        return cost_report(self._spending, self._tiers, days)
 
     def close(self) -> None:
         """End everything, the last first."""

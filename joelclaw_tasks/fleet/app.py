@@ -24,6 +24,7 @@ from joelclaw_tasks.emit import Emitter, Receipt
 from joelclaw_tasks.errors import RegistryError, SettingsError
 from joelclaw_tasks.fleet.beat import EMIT_TASK, schedule_entries
 from joelclaw_tasks.fleet.diagnosing import add_diagnosis_task
+from joelclaw_tasks.fleet.digesting import add_digest_tasks
 from joelclaw_tasks.fleet.flower_guard import guard_flower
 from joelclaw_tasks.fleet.observing import add_observer_task
 from joelclaw_tasks.fleet.pulse_tasks import add_pulse_tasks, pulse_entries
@@ -32,6 +33,7 @@ from joelclaw_tasks.fleet.restating import add_restate_task
 from joelclaw_tasks.fleet.steering_tasks import add_steering_tasks
 from joelclaw_tasks.fleet.task import add_handler_task
 from joelclaw_tasks.fleet.watchdog import watchdog_step
+from joelclaw_tasks.handlers.validation import Validation
 from joelclaw_tasks.handlers.world import World
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.triage import Triage
@@ -74,6 +76,7 @@ def make_app(settings: Settings | None = None, registry: Registry | None = None)
     )
     add_diagnosis_task(app, lambda: fleet.store, settings, registry, fleet.models, fleet.notifier)
 
+    add_digest_tasks(app, lambda: fleet.store, settings, registry, fleet.models, fleet.emit)
     add_pulse_tasks(app, registry, fleet.pulse)
 
     @app.task(name=EMIT_TASK, bind=True, shared=False)
@@ -126,7 +129,13 @@ class _Fleet:
                 emitter = Emitter(self._settings, self._registry, Store.connect(self._settings))
                 # On a connection of its own: whoever tells something waits for Redis a shorter time.
                 notifier = Notifier.of(self._settings)
-                world = World(data_dir=self._settings.files_dir, emit=emitter.emit, notify=notifier)
+                settings = self._settings
+                world = World(
+                    data_dir=settings.files_dir,
+                    emit=emitter.emit,
+                    notify=notifier,
+                    validation=Validation(settings.watched, settings.rules_dir, settings.rules_limit_ms),
+                )
                 self._made = {pid: (emitter, world, notifier)}
             return self._made[pid]
 

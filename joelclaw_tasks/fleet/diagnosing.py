@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.fleet.observing import health_of
+from joelclaw_tasks.fleet.restate_load import restate_failures
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.diagnosis.collect import Collector
 from joelclaw_tasks.intelligence.diagnosis.desk import Desk
@@ -37,6 +38,7 @@ def desk_of(
         registry_dir=settings.registry_dir,
         checkout=settings.registry_dir,  # it is kept in git, with or without the code
         health=lambda: health_of(store, registry),
+        restate=lambda services: restate_failures(settings, services),
     )
     known = registry or Registry(())
     connect = models or (lambda: ModelClient.connect(settings, known, store))

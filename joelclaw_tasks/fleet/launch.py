@@ -110,6 +110,7 @@ def launch(
             state_dir=place.path,
             restate=restate,
             restate_service_port=ports.get("restate-service"),
+            with_watch=bool(settings.watched),
         )
         env |= {"REDIS_URL": redis_url, "JOELCLAW_HOME": str(place.path), "PYTHONUNBUFFERED": "1"}
         if restate is not None:

@@ -1,4 +1,4 @@
-"""The processes of the fleet: redis, Restate and its service if wanted, workers, beat, ingress, Flower."""
+"""The processes of the fleet: redis, two workers, beat, ingress, Flower; Restate, its service and watcher."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ def fleet_processes(
     ingress_host: str = "127.0.0.1",
     restate: RestateServer | None = None,
     restate_service_port: int | None = None,
+    with_watch: bool = False,
 ) -> list[ProcessSpec]:
     """Every process, in the order in which a person reads them.
 
     `redis` None: the server is someone else's. `flower_port` None: no Flower. `restate` None: none of ours.
     `restate_service_port` None: nobody carries out DAGs.
-    The doors (ingress, beat, Flower) stop before the workers, the workers before Redis and Restate.
+    `with_watch`: the folders of the settings are watched.
+    The doors (ingress, beat, watch, Flower) stop before the workers, the workers before Redis and Restate.
     """
     specs = [] if redis is None else [_redis(redis)]
     if restate is not None:
@@ -71,6 +73,9 @@ def fleet_processes(
             port=ingress_port,
         )
     )
+    if with_watch:
+        argv = (sys.executable, "-m", "joelclaw_tasks.watch")
+        specs.append(ProcessSpec("watch", argv, stage=DOORS, ready_line=r"watch: watching "))
     if flower_port is not None:
         specs.append(
             ProcessSpec(

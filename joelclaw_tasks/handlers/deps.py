@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import httpx
 
+from joelclaw_tasks.handlers.validation import Validation
+
 
 class Emit(Protocol):
     """How a handler emits a follow-up event; with the same `id`, emitting twice is harmless."""
@@ -31,7 +33,7 @@ class Deps(Protocol):
     """The world of a handler.
 
     `data_dir` is where it keeps files (it may be shared by several worker processes, so write
-    atomically). `now()` is an aware UTC datetime.
+    atomically). `now()` is an aware UTC datetime. `validation`: what content/updated goes by.
     """
 
     @property
@@ -42,6 +44,9 @@ class Deps(Protocol):
 
     @property
     def emit(self) -> Emit: ...
+
+    @property
+    def validation(self) -> Validation: ...
 
     @property
     def notify(self) -> Notify: ...

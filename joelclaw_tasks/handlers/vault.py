@@ -85,6 +85,18 @@ def locate(root: Path, path: str) -> PurePosixPath:
     return PurePosixPath(resolved.relative_to(root).as_posix())
 
 
+def locate_in(roots: tuple[Path, ...], path: str) -> tuple[Path, PurePosixPath]:
+    """The first root that holds the path, and the path relative to it; relative paths are those of the first.
+
+    Raises PermanentFailure as `locate` does.
+    """
+    if Path(path).is_absolute():
+        for root in roots[1:]:
+            if Path(path).is_relative_to(root):
+                return root, locate(root, path)
+    return roots[0], locate(roots[0], path)
+
+
 def read_capped(path: Path) -> bytes | None:
     """The bytes of a regular file, None when there are more than 5 MB.
 

@@ -10,6 +10,7 @@ import httpx
 
 from joelclaw_tasks.handlers.deps import Emit, Notify
 from joelclaw_tasks.handlers.fetch import open_client
+from joelclaw_tasks.handlers.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class World:
     emit: Emit
     notify: Notify
     http: httpx.Client = field(default_factory=open_client)
+    validation: Validation = field(default=Validation(), kw_only=True)
 
     def now(self) -> datetime:
         """The current time, aware, UTC."""

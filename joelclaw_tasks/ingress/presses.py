@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
+from joelclaw_tasks.core.diagnoses import Diagnoses, Verdict
 from joelclaw_tasks.core.notices import Notices
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import CoreUnreachable, JoelclawError, RestateAway
+from joelclaw_tasks.intelligence.diagnosis.records import cause_of
 from joelclaw_tasks.notify.buttons import ButtonRefused, Press
 from joelclaw_tasks.notify.notification import Button
+from joelclaw_tasks.notify.notifier import Notifier, telling
 from joelclaw_tasks.notify.sink import SinkAway, SinkRefused
 from joelclaw_tasks.notify.sinks import bot_of, chats_of
 from joelclaw_tasks.notify.telegram import BotApi, answered_text, cut
@@ -31,18 +34,23 @@ _MOST_WORD = 190
 
 @dataclass(frozen=True, slots=True)
 class Presses:
-    """Takes presses from the chats that may. `queue` and `notices` are on the same Redis."""
+    """Takes presses from the chats that may. `queue` and `notices` are on the same Redis.
+
+    `tell` tells everybody else of a verdict.
+    """
 
     bot: BotApi
     chats: Sequence[str]
     notices: Notices
     queue: Queue
+    tell: Callable[..., object]
 
     @classmethod
     def of(cls, settings: Settings) -> Presses:
         """As the settings say. Raises SettingsError, CoreUnreachable when no Redis is known."""
         store = Store.connect(settings, timeout_s=_REDIS_WITHIN_S)
-        return cls(bot_of(settings), chats_of(settings), Notices(store), Queue(store, settings))
+        tell = telling(lambda: Notifier.of(settings, store))
+        return cls(bot_of(settings), chats_of(settings), Notices(store), Queue(store, settings), tell)
 
     def take(self, callback: Mapping[str, Any]) -> str:
         """Do what the button of a callback query says, and show it in the chat; answers what came of it.
@@ -97,6 +105,8 @@ class Presses:
             return f"muted for {button.ttl}"
         if button.verb in ("approve", "deny"):
             return self._answer(button, actor, reason)
+        if button.verb in ("accept", "reject"):
+            return self._judge(button, actor, reason)
         name = button.target.removeprefix("pause:").partition("/")[2]
         if button.verb == "resume":
             done = self.queue.resume(button.target, actor=actor, reason=reason)
@@ -113,6 +123,15 @@ class Presses:
         finally:
             runs.close()
         return f"{step} is {'approved' if button.verb == 'approve' else 'denied'}"
+
+    def _judge(self, button: Button, actor: str, reason: str) -> str:
+        verdict: Verdict = "accepted" if button.verb == "accept" else "rejected"
+        record = Diagnoses(self.queue.store).judge(button.target, verdict, actor=actor, reason=reason)
+        said = f"Diagnosis {record['id']} is {verdict} by {actor}."
+        self.tell(said, cause=cause_of(record), change="resolved")
+        before = record["verdict"]["before"]
+        was = f" (it was {before})" if before not in (None, verdict) else ""
+        return f"{record['id']} is {verdict}{was}; nothing else was changed"
 
     def _take_back(self, press: Press) -> None:
         try:

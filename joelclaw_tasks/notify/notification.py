@@ -12,21 +12,21 @@ from joelclaw_tasks.core.redaction import redacted, secrets_of
 Severity = Literal["info", "warning", "error", "critical"]
 #: How the state of a cause moves. Empty: something was noticed, and nothing goes on.
 Change = Literal["", "opened", "changed", "resolved"]
-Verb = Literal["pause", "resume", "mute", "approve", "deny"]
+ButtonVerb = Literal["pause", "resume", "mute", "accept", "reject", "approve", "deny"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 MOST_CAUSE, MOST_TEXT = 200, 8_000
 
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """What a person may have done with one press.
+    """What a person may do with one press.
 
-    A steering verb on a gate, `mute` of a cause, or the answer to an approval (`<run>/<step>`).
-
-    `ttl` is how long it lasts, as steering takes it (`4h`); empty: it has no end, or needs none.
+    A steering verb on a gate, `mute` of a cause, a verdict, or the answer to an approval (`<run>/<step>`).
+    The target of a verdict is the id of a diagnosis. `ttl` is how long it lasts, as steering takes it (`4h`);
+    empty: it has no end, or needs none.
     """
 
-    verb: Verb
+    verb: ButtonVerb
     target: str
     label: str
     ttl: str = ""
@@ -38,7 +38,7 @@ class Button:
     @classmethod
     def of(cls, wire: Mapping[str, Any]) -> Button:
         """From those. Raises KeyError, ValueError."""
-        if wire["verb"] not in get_args(Verb):
+        if wire["verb"] not in get_args(ButtonVerb):
             raise ValueError("no button has this verb")
         return cls(wire["verb"], str(wire["target"]), str(wire["label"]), str(wire["ttl"]))
 
@@ -56,6 +56,11 @@ def approve_pause_button(gate: str, ttl: str = "1h") -> Button:
 def mute_button(cause: str, ttl: str = "4h") -> Button:
     """Stops a cause for a while."""
     return Button("mute", cause, f"Mute {ttl.removesuffix('h')} h", ttl)
+
+
+def verdict_buttons(diagnosis: str) -> tuple[Button, Button]:
+    """Say whether a diagnosis was right."""
+    return Button("accept", diagnosis, "It was right"), Button("reject", diagnosis, "It was wrong")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ _KINDS: Mapping[str, tuple[str, str]] = {
     "python": ("local_checks", "check_python"),
     "ingress": ("endpoints", "check_http"),
     "http": ("endpoints", "check_http"),
+    "restate": ("endpoints", "check_restate"),
     "tcp": ("endpoints", "check_tcp"),
     "telegram": ("endpoints", "check_telegram"),
     "anthropic": ("endpoints", "check_anthropic"),

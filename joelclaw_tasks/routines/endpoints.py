@@ -6,6 +6,7 @@ address, which may hold a token, is quoted. Who calls gives up after a time (che
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Mapping
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 #: Of a body no more is looked at.
 MOST_BODY_BYTES = 65_536
 _HIDDEN = (404, 401, 403)
+_RESTATE_BACKLOG = (
+    "SELECT status, COUNT(*) AS many FROM sys_invocation "
+    "WHERE status IN ('pending', 'ready', 'backing-off') GROUP BY status"
+)
 
 
 def check_http(asked: Mapping[str, Any]) -> Finding:
@@ -34,6 +39,21 @@ def check_http(asked: Mapping[str, Any]) -> Finding:
     if slow_ms and ms > slow_ms:
         return Finding("degraded", f"answers {status}, but only after {ms:.0f} ms", ms)
     return Finding("healthy", f"answers {status}", ms)
+
+
+def check_restate(asked: Mapping[str, Any]) -> Finding:
+    """Restate's admin API at `url` answers; `most_waiting` invocations or fewer wait or are retried."""
+    query = json.dumps({"query": _RESTATE_BACKLOG}).encode()
+    address = f"{asked['url'].rstrip('/')}/query"
+    headers = {"accept": "application/json", "content-type": "application/json"}
+    status, body, ms = _get({**asked, "url": address, "headers": headers, "body": query}, reads=True)
+    try:
+        counts = {str(row["status"]): int(row["many"]) for row in json.loads(body)["rows"]}
+    except (ValueError, KeyError, TypeError):
+        return Finding("down", f"answers {status}, but not how much waits", ms)
+    waiting, retried = counts.get("pending", 0) + counts.get("ready", 0), counts.get("backing-off", 0)
+    said = f"{waiting:,} invocations wait, {retried:,} are retried"
+    return Finding("degraded" if waiting + retried > asked["most_waiting"] else "healthy", said, ms)
 
 
 def check_tcp(asked: Mapping[str, Any]) -> Finding:
@@ -88,7 +108,9 @@ def _get(asked: Mapping[str, Any], *, reads: bool = False) -> tuple[int, bytes, 
         with (
             # Where there is no TLS, no certificates are loaded, which takes longer than all the rest.
             httpx.Client(timeout=timeout_s, verify=url.scheme == "https", follow_redirects=False) as client,
-            client.stream("GET", url, headers=headers) as response,
+            client.stream(
+                "GET" if "body" not in asked else "POST", url, headers=headers, content=asked.get("body")
+            ) as response,
         ):
             return response.status_code, _beginning(response) if reads else b"", _since(began)
     except httpx.TimeoutException:

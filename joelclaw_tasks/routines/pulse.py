@@ -144,7 +144,7 @@ def asked_of(
         url = _url_of(check, settings, env)
         endpoint = check.endpoint or ("/healthz" if check.kind == "ingress" else "")
         asked |= {"url": url.rstrip("/") + endpoint if endpoint else url}
-        asked |= {"contains": check.contains, "slow_ms": check.slow_ms}
+        asked |= {"contains": check.contains, "slow_ms": check.slow_ms, "most_waiting": check.most_waiting}
     return asked
 
 

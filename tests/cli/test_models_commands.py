@@ -93,6 +93,14 @@ def test_models_cost_without_redis_is_unreachable(joelclaw_offline: JoelclawProc
         (["--fault", "meteor"], "no fault is named 'meteor'"),
         (["--script", "/nowhere/script.jsonl"], "--script /nowhere/script.jsonl cannot be used"),
         (["--port", "70000"], "--port"),
+        (["--record", "x.json"], "--record and --upstream go together"),
+        (
+            ["--record", "/nowhere/x.json", "--upstream", "http://127.0.0.1:1"],
+            "--record /nowhere/x.json cannot",
+        ),
+        (["--record", "x.json", "--upstream", "ftp://a"], "--upstream is no http or https URL"),
+        (["--replay", "/nowhere/x.json"], "--replay /nowhere/x.json cannot be used"),
+        (["--replay", "x.json", "--fault", "html"], "exclude each other"),
     ],
 )
 def test_dev_models_refuses_what_it_cannot_do(

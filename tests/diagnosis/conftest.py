@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from joelclaw_tasks.intelligence.diagnosis.desk import Desk
 from joelclaw_tasks.intelligence.diagnosis.evidence import Evidence, Exhibit, Kind, Subject
 from joelclaw_tasks.intelligence.local.server import MessagesApi
 from joelclaw_tasks.intelligence.snapshot import HealthNow
+from joelclaw_tasks.notify.notification import Button
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from tests.observer.conftest import World
@@ -78,6 +79,7 @@ class Clinic:
         self.world = world
         self.store = world.store
         self.told: list[tuple[str, str, str]] = []
+        self.buttons: list[tuple[str, str]] = []
         self._emitter = Emitter(world.settings, world.registry, world.store)
         self.desk = self.desk_of(client, checkout)
 
@@ -88,8 +90,9 @@ class Clinic:
         )  # fmt: skip
         return Desk(self.store, self.world.registry, collector, lambda: client, self._tell)
 
-    def _tell(self, text: str, *, cause: str, severity: str, change: str) -> None:
+    def _tell(self, text: str, *, cause: str, severity: str, change: str, buttons: Sequence[Button]) -> None:
         assert change == "opened"  # so that a task list takes it
+        self.buttons = [(button.verb, button.target) for button in buttons]
         self.told.append((text, cause, severity))
 
     def emit(self, family: str, data: dict[str, Any]) -> str:

@@ -57,6 +57,7 @@ def test_the_eighth_failure_within_two_hours_is_diagnosed_and_told_once(
     assert text.startswith("Mail fails because the mail server is away. Likely: downstream outage in smtp")
     assert text.endswith("Proposed: Start the mail server. joelclaw diagnosis show d1")
     assert (True, "warning") == (cause.startswith("diagnosis."), severity)
+    assert [("accept", "d1"), ("reject", "d1")] == clinic.buttons
     assert clinic.desk.look() is None
     assert (1, 1) == (answering.count, len(clinic.told))
 

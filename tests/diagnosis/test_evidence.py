@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from joelclaw_tasks.core.health import Health, Look
 from joelclaw_tasks.errors import UnknownTarget
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.diagnosis.collect import Collector
 from joelclaw_tasks.intelligence.diagnosis.deploys import commits_of
 from joelclaw_tasks.intelligence.diagnosis.evidence import MOST_BYTES, Evidence, Kind, at_of
+from joelclaw_tasks.intelligence.diagnosis.history import RestateFailure, of_latency
 from joelclaw_tasks.intelligence.diagnosis.subjects import subject_of
 from joelclaw_tasks.intelligence.local.server import MessagesApi
+from joelclaw_tasks.registry import Registry
 from tests.diagnosis.conftest import REFUSED, Clinic, said
 from tests.observer.conftest import MINUTE
 
@@ -257,3 +263,86 @@ def test_no_checkout_and_no_git_are_no_commits(tmp_path: Path, monkeypatch: pyte
     assert [] == commits_of(tmp_path, 0, 1)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [] == commits_of(tmp_path, 0, 1)
+
+
+def test_it_tells_which_checks_were_not_healthy_and_when_the_needed_one_first(clinic: Clinic) -> None:
+    file = clinic.world.settings.registry_dir / "events" / "mail.json"
+    event = json.loads(file.read_text())
+    event["handlers"][0]["depends_on"] = ["disk"]
+    file.write_text(json.dumps(event))
+    checks = {name: {"kind": name} for name in ("beat", "disk", "workers")}
+    (file.parent.parent / "health.json").write_text(json.dumps({"checks": checks}))
+    clinic.world.registry = Registry.load(clinic.world.settings.registry_dir)
+    health = Health(clinic.store)
+    for number, status in enumerate(("healthy", "down", "down", "healthy")):
+        for check in ("beat", "disk", "workers"):
+            found: Any = "healthy" if check == "workers" else status
+            detail = f"password={PLANTED[0]} is full" if found == "down" else "fine"
+            health.keep(Look(f"{check}-{number}", check, found, detail, passes=1))
+        clinic.world.wait(60)
+    clinic.fail("mail")
+
+    evidence = evidence_of(clinic, "mail")
+
+    disk, beat = texts(evidence, Kind.HEALTH_HISTORY)
+    assert disk.startswith("disk, which a handler of the family depends on, was: ")
+    assert beat.startswith("beat was: ")
+    assert ["healthy", "down", "healthy"] == re.findall(r"(\w+) from 20", disk)
+    assert "is full" in disk
+    assert PLANTED[0] not in evidence.block()
+    ids = [each.id for each in evidence.of(Kind.HEALTH_HISTORY)]
+    assert set(ids) < set(evidence.ids)
+
+
+def test_it_tells_how_much_longer_runs_take_than_before(clinic: Clinic) -> None:
+    clinic.go_well("note", 20)
+    for seconds in [1] * 10 + [9] * 10:
+        clinic.emit("mail", {"to": "anna"})
+        clinic.world.work(1, run_ms=seconds * 1_000)
+    clinic.retry("mail", 1)
+
+    [text] = texts(evidence_of(clinic, "mail"), Kind.LATENCY)
+
+    assert "runs that went well took 1000 ms (median; 95 % within 9000 ms, 20 runs) before" in text
+    assert text.endswith("; only 0 went well since the onset")
+
+
+def test_a_trend_without_an_onset_is_that_of_the_later_half() -> None:
+    took = [(at, 100) for at in range(10)] + [(at, 700) for at in range(10, 20)]
+
+    [shown] = of_latency(took, None)
+
+    before, since = "100 ms (median; 95 % within 100 ms", "700 ms (median; 95 % within 700 ms"
+    assert (
+        f"runs that went well took {before}, 10 runs) before, {since}, 10 runs) in the later half"
+        == shown.text
+    )
+    assert [] == list(of_latency(took[:4], None))
+
+
+def test_it_tells_what_fails_in_the_services_of_restate_that_its_handlers_call(clinic: Clinic) -> None:
+    settings = clinic.world.settings
+    file = settings.registry_dir / "events" / "mail.json"
+    event = json.loads(file.read_text())
+    called = {"service": "Mail", "handler": "send"}
+    event["handlers"] = [{"name": "mail.do", "type": "restate", "queue": "q", "restate": called}]
+    file.write_text(json.dumps(event))
+    registry = Registry.load(settings.registry_dir)
+    now, asked = clinic.store.now_ms(), []
+
+    def restate(services: Collection[str]) -> list[RestateFailure]:
+        asked.append(set(services))
+        error = f"smtp refused, password={PLANTED[0]}"
+        old = RestateFailure(now - 48 * 3_600_000, "inv_old", "Mail/send", "failed", 0, "long ago")
+        return [old, RestateFailure(now, "inv_1", "Mail/send", "backing-off", 7, error, "j1")]
+
+    collector = Collector(clinic.store, registry, restate=restate)
+    clinic.fail("note")
+    evidence = collector.collect(subject_of("mail", clinic.store, registry))
+    collector.collect(subject_of("note", clinic.store, registry))
+
+    [shown] = evidence.of(Kind.RESTATE)
+    assert "invocation inv_1" == shown.source
+    assert shown.text.startswith("Mail/send is backing-off after 7 retries, for job j1: smtp refused")
+    assert PLANTED[0] not in evidence.block()
+    assert [{"Mail"}] == asked  # a family without such handlers asks nobody

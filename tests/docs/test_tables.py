@@ -50,9 +50,11 @@ def test_every_decision_is_in_the_list_of_decisions():
 def test_our_own_decisions_pass_the_check_that_content_updated_makes(tmp_path):
     from joelclaw_tasks.core.event import Event
     from joelclaw_tasks.handlers.content import validate
+    from joelclaw_tasks.handlers.validation import Validation
 
     class Deps:
         data_dir = tmp_path
+        validation = Validation()
 
         @staticmethod
         def notify(*args, **kwargs):

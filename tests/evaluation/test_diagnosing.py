@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from joelclaw_tasks.evaluation.bench import Bench
 from joelclaw_tasks.evaluation.day import EVENTS, cost_of_day
 from joelclaw_tasks.evaluation.diagnosing import diagnose_incidents
@@ -57,3 +59,8 @@ def test_a_day_of_500_events_stays_within_its_budget(bench: Bench):
     assert 0 < day["cost_usd"] <= MOST_USD_A_DAY
     assert min(day["triage_usd"], day["observer_usd"], day["diagnosis_usd"]) > 0
     assert day["saved_by_scoring_together_usd"] > 0
+    assert 20 <= day["digests"] <= 24
+    assert day["digest_usd"] > 0
+    assert day["digest_usd"] == pytest.approx(day["saved_by_batch_usd"], abs=2e-4)  # half the price
+    parts = [day[f"{part}_usd"] for part in ("triage", "observer", "diagnosis", "digest")]
+    assert sum(parts) == pytest.approx(day["cost_usd"], abs=4e-4)

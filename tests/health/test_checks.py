@@ -279,3 +279,26 @@ def test_a_redis_that_hangs_is_down_in_time() -> None:
     assert "down" == status
     assert "does not answer" in detail
     assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        ("200 OK", '{"rows": []}', ("healthy", "0 invocations wait, 0 are retried")),
+        (
+            "200 OK",
+            '{"rows": [{"status": "pending", "many": 3}, {"status": "ready", "many": 1}]}',
+            ("healthy", "4 invocations wait, 0 are retried"),
+        ),
+        (
+            "200 OK",
+            '{"rows": [{"status": "pending", "many": 3}, {"status": "backing-off", "many": 2}]}',
+            ("degraded", "3 invocations wait, 2 are retried"),
+        ),
+        ("200 OK", "<html>", ("down", "answers 200, but not how much waits")),
+        ("500 Internal Server Error", '{"message": "no"}', ("down", "answers 500, but not how much waits")),
+    ],
+)
+def test_a_backlog_in_restate_is_degraded(status: str, body: str, expected: tuple[str, str]) -> None:
+    with served(answers(status, body)) as url:
+        assert expected == found("restate", url=url, most_waiting=4)

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import redis
 
+from joelclaw_tasks.core.diagnoses import Diagnoses
 from joelclaw_tasks.core.notices import Notices
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import SettingsError
@@ -25,6 +26,7 @@ from joelclaw_tasks.notify.notification import (
     approve_pause_button,
     mute_button,
     resume_button,
+    verdict_buttons,
 )
 from joelclaw_tasks.notify.notifier import Notifier
 from joelclaw_tasks.settings import Settings
@@ -219,6 +221,62 @@ def test_what_is_over_by_now_is_said_so(chat):
 
     assert ["not done: pause:family/mail is not paused"] == chat.said
     assert [] == message["keyboard"]
+
+
+def a_diagnosis(chat: Chat) -> str:
+    """A diagnosis that is kept; answers its id."""
+    subject = {"kind": "family", "name": "mail", "family": "mail", "handler": "", "signature": "abc123"}
+    diagnoses = Diagnoses(chat.queue.store)
+    record = {"evidence": {"subject": subject}, "diagnosis": {"candidates": [{}]}}
+    id, _ = diagnoses.begin(record, free=["abc123"], hold=["abc123"])
+    return id
+
+
+@pytest.mark.parametrize(("number", "verdict"), [(0, "accepted"), (1, "rejected")])
+def test_a_diagnosis_is_judged_by_a_press_and_nothing_else_is_changed(chat, number, verdict):
+    chat.queue.pause(GATE)
+    acts = len(chat.queue.acts())
+    id = a_diagnosis(chat)
+    buttons = verdict_buttons(id)
+    chat.notifier("Mail fails.", cause="diagnosis.abc123", change="opened", buttons=buttons)
+    [message] = chat.bot.messages
+
+    reply = chat.press(message, number)
+
+    assert 200 == reply.status_code
+    judged = Diagnoses(chat.queue.store).get(id)["verdict"]
+    assert (verdict, "telegram:42") == (judged["verdict"], judged["actor"])
+    assert "button under a notification about diagnosis.abc123, pressed by user 7" == judged["reason"]
+    assert [f"{id} is {verdict}; nothing else was changed"] == chat.said
+    assert [] == message["keyboard"]
+    assert ([GATE], acts) == (chat.pauses(), len(chat.queue.acts()))
+    newest = chat.notices.log(1)[0]["note"]
+    assert (f"Diagnosis {id} is {verdict} by telegram:42.", "diagnosis.abc123", "resolved") == (
+        newest["text"], newest["cause"], newest["change"],
+    )  # fmt: skip
+
+
+def test_a_second_thought_takes_the_place_of_the_first_and_says_so(chat):
+    id = a_diagnosis(chat)
+    message = chat.told(*verdict_buttons(id), cause="diagnosis.abc123")
+    accept, reject = (each["callback_data"] for each in message["keyboard"])
+
+    for data in (accept, reject, accept):
+        chat.press(message, data=data)
+
+    judged = Diagnoses(chat.queue.store).get(id)["verdict"]
+    assert ("rejected", "accepted") == (judged["verdict"], judged["before"])
+    assert f"{id} is rejected (it was accepted); nothing else was changed" == chat.said[1]
+    assert chat.said[2].startswith(f"Nothing more to do: telegram:42: {id} is accepted")
+
+
+def test_a_diagnosis_that_is_gone_cannot_be_judged(chat):
+    message = chat.told(*verdict_buttons("d404"), cause="diagnosis.abc123")
+
+    chat.press(message)
+
+    assert ["not done: no diagnosis has the id 'd404'"] == chat.said
+    assert [] == Diagnoses(chat.queue.store).recent()
 
 
 @pytest.mark.parametrize("secret", [None, "", "wrong", SECRET + "x", SECRET.upper(), "é"])

@@ -5,20 +5,22 @@ It only reads. Values of payloads stay where they are, and what they call a secr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from joelclaw_tasks.core.health import Health
 from joelclaw_tasks.core.history import Entry
 from joelclaw_tasks.core.masking import named_secrets
 from joelclaw_tasks.core.passes import Passes
 from joelclaw_tasks.core.redaction import redacted, secrets_of
+from joelclaw_tasks.core.spec import HandlerSpec
 from joelclaw_tasks.core.states import Verb
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import UnknownJob
-from joelclaw_tasks.intelligence.diagnosis import exhibits
+from joelclaw_tasks.intelligence.diagnosis import exhibits, history
 from joelclaw_tasks.intelligence.diagnosis.deploys import commits_of
 from joelclaw_tasks.intelligence.diagnosis.evidence import (
     Evidence,
@@ -31,6 +33,7 @@ from joelclaw_tasks.intelligence.diagnosis.evidence import (
 )
 from joelclaw_tasks.intelligence.diagnosis.exhibits import arguments_of, exhibit_of
 from joelclaw_tasks.intelligence.diagnosis.failures import Failed, Story, alike, likeness_of, read_story
+from joelclaw_tasks.intelligence.diagnosis.history import RestateFailure
 from joelclaw_tasks.intelligence.diagnosis.onset import Onset, onset_of
 from joelclaw_tasks.intelligence.snapshot import HealthNow
 from joelclaw_tasks.registry import Registry
@@ -56,9 +59,10 @@ class _Seen(NamedTuple):
 
 
 class Collector:
-    """Collects what is known. `registry` None, no `checkout`, no `health`: that part is missing.
+    """Collects what is known. `registry` None, no `checkout`, `health` or `restate`: that part is missing.
 
-    `registry_dir` has the files of the registry. Raises CoreUnreachable.
+    `registry_dir` has the files of the registry. `restate` answers what fails in services of those names.
+    Raises CoreUnreachable.
     """
 
     def __init__(
@@ -69,12 +73,14 @@ class Collector:
         registry_dir: Path | None = None,
         checkout: Path | None = None,
         health: Callable[[], Sequence[HealthNow]] = tuple,
+        restate: Callable[[Collection[str]], Sequence[RestateFailure]] = lambda _: (),
     ) -> None:
         self._store = store
         self._registry = registry
         self._registry_dir = registry_dir
         self._checkout = checkout
         self._health = health
+        self._restate = restate
 
     def collect(self, subject: Subject, past: Sequence[Exhibit] = ()) -> Evidence:
         """The evidence of a subject of the last 24 hours; `past` are earlier diagnoses of it."""
@@ -118,7 +124,12 @@ class Collector:
             yield exhibit_of(Kind.FAILURES, group["first_at"], f"signature {group['signature']}", text)
         if seen.onset is not None:
             yield exhibit_of(Kind.ERROR_RATE, seen.onset.at, "transitions", seen.onset.to_text())
+        yield from history.of_latency(seen.story.took, seen.onset)
         yield from exhibits.of_tracebacks(seen.jobs)
+        calls = [each.restate for each in self._handlers(subject)]
+        services = {call.service for call in calls if call is not None}
+        if services:
+            yield from history.of_restate(self._restate(services), seen.since_at)
         yield from exhibits.of_shapes(seen.jobs)
         yield from self._deploys(seen.since_at, seen.taken_at)
         yield from self._acts(subject, seen.since_at)
@@ -126,8 +137,16 @@ class Collector:
         for check in self._health():
             text = f"{check.name} is {check.status}: {check.detail}"
             yield exhibit_of(Kind.HEALTH, seen.taken_at, "health pulse", text)
+        if self._registry is not None:
+            needed = {name for each in self._handlers(subject) for name in each.depends_on}
+            yield from history.of_checks(Health(self._store), self._registry.checks, needed, seen.since_at)
         yield from past
         yield from self._attempts(subject, seen.story)
+
+    def _handlers(self, subject: Subject) -> Sequence[HandlerSpec]:
+        event = self._registry.events.get(subject.family) if self._registry is not None else None
+        handlers = event.handlers if event is not None else ()
+        return [each for each in handlers if subject.handler in {"", each.name}]
 
     def _old_groups(self, subject: Subject, known: set[str]) -> list[dict[str, Any]]:
         """Groups of the dead letter of this subject whose failures are too old to be in the story."""

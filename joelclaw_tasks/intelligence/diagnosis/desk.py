@@ -19,6 +19,7 @@ from joelclaw_tasks.intelligence.diagnosis.ask import diagnose
 from joelclaw_tasks.intelligence.diagnosis.collect import Collector
 from joelclaw_tasks.intelligence.diagnosis.evidence import Evidence, Exhibit, Subject
 from joelclaw_tasks.intelligence.diagnosis.records import (
+    cause_of,
     held_by,
     past_exhibit,
     state_of,
@@ -28,6 +29,7 @@ from joelclaw_tasks.intelligence.diagnosis.records import (
 from joelclaw_tasks.intelligence.diagnosis.rules import nothing_failed
 from joelclaw_tasks.intelligence.diagnosis.subjects import subject_of, suspects
 from joelclaw_tasks.intelligence.reason import Reason
+from joelclaw_tasks.notify.notification import Button, verdict_buttons
 from joelclaw_tasks.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -164,7 +166,10 @@ class Desk:
         if record["state"] == "fallback" and self._was_told(record):
             return  # a model that is away for a day is one message, not one an hour
         try:
-            self._tell(told(record), cause=cause_of(record), severity="warning", change="opened")
+            self._tell(
+                told(record), cause=cause_of(record), severity="warning", change="opened",
+                buttons=_buttons_of(record),
+            )  # fmt: skip
         except Exception as error:  # noqa: BLE001  # the diagnosis stands, whoever cannot be told
             logger.warning("nobody could be told of %s: %s", record["id"], type(error).__name__)
 
@@ -179,10 +184,11 @@ class Desk:
         )
 
 
-def cause_of(record: Mapping[str, Any]) -> str:
-    """Under which cause people are told of a diagnosis, and told that somebody has judged it."""
-    subject = record["evidence"]["subject"]
-    return f"diagnosis.{subject['signature'] or subject['name']}"
+def _buttons_of(record: Mapping[str, Any]) -> tuple[Button, ...]:
+    """A verdict is asked for where there is something to judge."""
+    if record["diagnosis"] is None or not record["diagnosis"]["candidates"]:
+        return ()
+    return verdict_buttons(record["id"])
 
 
 def _is_about(other: Mapping[str, Any], subject: Subject) -> bool:

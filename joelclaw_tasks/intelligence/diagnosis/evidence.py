@@ -27,12 +27,15 @@ class Kind(StrEnum):
 
     FAILURES = "failures"  # runs that failed alike: how many, since when, with which error
     ERROR_RATE = "error_rate"  # how many runs failed before the onset, and since
+    LATENCY = "latency"  # how long runs that went well took before, and since
     TRACEBACK = "traceback"
     PAYLOAD_SHAPE = "payload_shape"  # names and types of what failed, never its values
     DEPLOY = "deploy"  # a commit, or an event that says that something was deployed
     CONTROL = "control"  # what a person, the observer or the registry did to the queue
     REGISTRY = "registry"  # the entry of the family as it is now
-    HEALTH = "health"
+    HEALTH = "health"  # what the health pulse finds now
+    HEALTH_HISTORY = "health_history"  # when a check was not healthy
+    RESTATE = "restate"  # an invocation that fails there
     PAST_DIAGNOSIS = "past_diagnosis"
     ATTEMPT = "attempt"  # one run that failed
 

@@ -41,10 +41,14 @@ class Failed(NamedTuple):
 
 
 class Story(NamedTuple):
-    """What happened to jobs: `runs` are (ended_at, failed), both lists are the oldest first."""
+    """What happened to jobs: `runs` are (ended_at, failed); all lists are the oldest first.
+
+    `took` are (ended_at, run_ms) of the runs that went well.
+    """
 
     runs: list[tuple[int, bool]]
     failed: list[Failed]
+    took: list[tuple[int, int]]
 
 
 def likeness_of(handler: str, error: str) -> str:
@@ -68,15 +72,18 @@ def story_of(entries: Iterable[Entry]) -> Story:
     """The same, of entries in any order."""
     runs: list[tuple[int, bool]] = []
     failed: list[Failed] = []
+    took: list[tuple[int, int]] = []
     for entry in entries:
         if not entry.to_state:
             continue  # the job did not move: a duplicate in the place of a running job
         is_failed = _is_failed(entry)
         if entry.run_ms is not None:
             runs.append((entry.at, is_failed))
+            if entry.verb == Verb.COMPLETE:
+                took.append((entry.at, entry.run_ms))
         if is_failed:
             failed.append(_failed(entry))
-    return Story(sorted(runs), _named(sorted(failed)))
+    return Story(sorted(runs), _named(sorted(failed)), sorted(took))
 
 
 def alike(failed: Sequence[Failed]) -> list[tuple[str, list[Failed]]]:

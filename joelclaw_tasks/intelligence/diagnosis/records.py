@@ -39,6 +39,12 @@ def told(record: Mapping[str, Any]) -> str:
     return " ".join([*parts, f"joelclaw diagnosis show {record['id']}"])
 
 
+def cause_of(record: Mapping[str, Any]) -> str:
+    """Under which cause people are told of a diagnosis, and told that somebody has judged it."""
+    subject = record["evidence"]["subject"]
+    return f"diagnosis.{subject['signature'] or subject['name']}"
+
+
 def past_exhibit(record: Mapping[str, Any]) -> Exhibit:
     """An earlier diagnosis as evidence of a later one."""
     found, verdict = record["diagnosis"], record["verdict"]

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from joelclaw_tasks.intelligence.local.act import STATUS, Act, Asked, Fault, Rule
 from joelclaw_tasks.intelligence.local.batches import LocalBatches
+from joelclaw_tasks.intelligence.local.cassette import Tape
 from joelclaw_tasks.intelligence.local.checks import wrong_key, wrong_request
 from joelclaw_tasks.intelligence.local.message import Cache, message
 
@@ -28,13 +29,14 @@ class MessagesApi:
 
     Requests are answered by the script while it lasts, then by the rule, then with the simplest value of the
     asked schema. `keys`: those that are accepted; None: any. `requests` has what came in and was in
-    order, the newest 10,000; `count` is how many there were.
+    order, the newest 10,000; `count` is how many there were. A `tape` answers everything instead.
     """
 
     def __init__(
         self, rule: Rule | None = None, *, keys: Collection[str] | None = None, port: int = 0,
-        now_s: Callable[[], float] = time.monotonic,
+        now_s: Callable[[], float] = time.monotonic, tape: Tape | None = None,
     ) -> None:  # fmt: skip
+        self.tape = tape
         self.rule = rule
         self.keys = keys
         self.requests: list[Asked] = []
@@ -140,7 +142,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing is logged: headers hold keys."""
 
     def do_GET(self) -> None:
-        self._batch("GET", None)
+        if self.api.tape is not None:
+            self._play("GET", b"")
+        else:
+            self._batch("GET", None)
 
     def do_POST(self) -> None:
         length = int(self.headers.get("content-length") or 0)
@@ -149,6 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(413, "request_too_large", "Request exceeds the maximum size")
             return
         raw = self.rfile.read(length)
+        if self.api.tape is not None:
+            self._play("POST", raw)
+            return
         try:
             body = json.loads(raw)
         except ValueError:
@@ -163,6 +171,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(act)
         elif asked is not None:
             self._answer(act, json.dumps(message(asked, act, usage)).encode())
+
+    def _play(self, method: str, raw: bytes) -> None:
+        assert self.api.tape is not None
+        found = self.api.tape.answer(method, self.path, raw, self._small_headers(), self.api.url)
+        headers = dict(found.headers)
+        self._send(found.status, found.body, headers.pop("content-type", "application/json"), headers)
 
     def _batch(self, method: str, body: Any) -> None:
         act = self.api.batches.act()

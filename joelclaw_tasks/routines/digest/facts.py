@@ -26,9 +26,9 @@ _OWN = ("joelclaw.", "health.", "celery.")
 class Facts:
     """One window. Times are epoch milliseconds; everything is JSON-able and holds no secret.
 
-    `complete_from`: what was before it has left the stream (None: nothing has). `first_seen`: families that no
-    earlier digest knows. `failures`: groups of the dead letter that failed in the window. `acts`: what people
-    and the observer did. `open`: what is paused now.
+    `complete_from`: what was before it has left the stream (None: nothing has). `first_seen`: families that
+    no earlier digest knows. `failures`: groups of the dead letter that failed in the window. `acts`: what
+    people and the observer did. `open`: what is paused now.
     """
 
     start_at: int
@@ -53,7 +53,9 @@ class Facts:
     @property
     def is_empty(self) -> bool:
         """Whether nothing happened at all."""
-        return not (self.jobs or self.completed or self.failed or self.retried or self.turned_away or self.acts)
+        return not (
+            self.jobs or self.completed or self.failed or self.retried or self.turned_away or self.acts
+        )
 
     def to_wire(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -123,7 +125,7 @@ class _Notes:
                         "at": entry.at,
                         "actor": plain_text(entry.actor, 60),
                         "verb": entry.verb,
-                        "target": plain_text(entry.text("gate") or entry.text("target"), 80),
+                        "target": _gate(entry.text("gate") or entry.text("target")),
                         "reason": plain_text(entry.text("reason"), 120),
                     }
                 )
@@ -142,8 +144,14 @@ class _Notes:
                 heapq.heappop(self._waits)
 
 
+def _gate(name: str) -> str:
+    return plain_text(name.partition(":")[2] or name, 80)
+
+
 def _failures(store: Store, window: Window, reasons: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
-    groups = {plain_text(str(group["error"]), 160): group for group in store.dead_letter.groups(1_000)}
+    groups = {
+        plain_text(str(group["error"]), 160): group for group in store.ask(lambda: store.dead.groups(1_000))
+    }
     found = []
     for (family, error), count in reasons.most_common(MOST_FAILURES):
         group = groups.get(error)
@@ -159,7 +167,9 @@ def _failures(store: Store, window: Window, reasons: Counter[tuple[str, str]]) -
 
 def _payloads(store: Store, window: Window) -> list[dict[str, Any]]:
     """Of what failed in the window, the newest: what was done leaves no payload behind."""
-    newest = [job for job in store.dead_letter.newest(50) if _is_within(job, window)][:MOST_PAYLOADS]
+    newest = [job for job in store.ask(lambda: store.dead.newest(50)) if _is_within(job, window)][
+        :MOST_PAYLOADS
+    ]
     found = []
     for job in newest:
         data = arguments_of(store.inspect(job["id"]).get("payload"))
@@ -175,6 +185,9 @@ def _is_within(job: dict[str, Any], window: Window) -> bool:
 
 def _open(store: Store) -> list[dict[str, Any]]:
     return [
-        {"gate": plain_text(str(each.get("gate", "")), 80), "reason": plain_text(str(each.get("reason", "")), 120)}
+        {
+            "gate": _gate(str(each.get("gate", ""))),
+            "reason": plain_text(str(each.get("reason", "")), 120),
+        }
         for each in store.snapshot()["pauses"]
     ][:MOST_ACTS]

@@ -30,8 +30,8 @@ class Sections:
 def by_rules(facts: Facts) -> Sections:
     """The sections without a model: counts, firsts, failures, waits, acts and what is still open."""
     summary = (
-        f"{_some(facts.jobs, 'job')} came, {facts.completed:,} were done, {facts.failed:,} failed for good and "
-        f"{facts.retried:,} runs were tried again."
+        f"{_some(facts.jobs, 'job')} came: {facts.completed:,} done, {facts.failed:,} failed for good, "
+        f"{_some(facts.retried, 'run')} tried again."
     )
     if facts.wait_p95_ms is not None:
         summary += f" 95 of 100 started within {_time(facts.wait_p95_ms)}."
@@ -39,7 +39,8 @@ def by_rules(facts: Facts) -> Sections:
     events = [f"{each['family']}: failed {_times(each['count'])}: {each['error']}" for each in facts.failures]
     events += [f"{name}: came for the first time" for name in facts.first_seen]
     events += [
-        f"{each['family']}: a job waited {_time(each['wait_ms'])} ({each['job']})" for each in facts.longest_waits
+        f"{each['family']}: a job waited {_time(each['wait_ms'])} ({each['job']})"
+        for each in facts.longest_waits
     ]
     new = [each for each in facts.failures if each["is_new"]]
     old = [each for each in facts.failures if not each["is_new"]]
@@ -56,12 +57,13 @@ def by_rules(facts: Facts) -> Sections:
         learnings=learnings[:7],
         connections=[_act(act) for act in facts.acts],
         open_questions=[
-            f"Why does {each['family']} fail with {each['error']}? `joelclaw diagnose {each['signature']}`"
+            f"Why does {each['family']} fail with {each['error']}? joelclaw diagnose {each['signature']}"
             for each in facts.failures
             if each["signature"]
         ],
         tomorrow=[
-            f"{each['gate']} is paused{': ' + each['reason'] if each['reason'] else ''}" for each in facts.open
+            f"{each['gate']} is paused{': ' + each['reason'] if each['reason'] else ''}"
+            for each in facts.open
         ],
     )
 
@@ -83,7 +85,10 @@ def render(window: Window, facts: Facts, sections: Sections, about: dict[str, An
     lines = ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=False).rstrip(), "---", ""]
     lines += [f"# Digest {window.name}", ""]
     if facts.complete_from is not None:
-        lines += [f"> What was before {_iso(facts.complete_from)} has left the stream and is not counted here.", ""]
+        lines += [
+            f"> What was before {_iso(facts.complete_from)} has left the stream and is not counted here.",
+            "",
+        ]
     lines += ["## Summary", "", _escaped(sections.summary), ""]
     lines += _listed("Key Events", sections.key_events, numbered=True)
     lines += _families(facts)
@@ -94,7 +99,12 @@ def render(window: Window, facts: Facts, sections: Sections, about: dict[str, An
     if facts.payloads:
         lines += ["## Payloads of what failed", ""]
         for each in facts.payloads:
-            lines += [f"- {_escaped(each['family'])}, job {_escaped(each['job'])}:", "", f"      {each['payload']}", ""]
+            lines += [
+                f"- {_escaped(each['family'])}, job {_escaped(each['job'])}:",
+                "",
+                f"      {each['payload']}",
+                "",
+            ]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -17,7 +17,7 @@ class UnknownWindow(JoelclawError):
     """That is not the name of a window."""
 
     code = "DIGEST_WINDOW_INVALID"
-    fix = "Write a day (2026-11-28), an hour (2026-11-28T07), or a start and minutes (2026-11-28T0730+30m), in UTC."
+    fix = "Write a day (2026-11-28), an hour (2026-11-28T07), or a start and minutes (2026-11-28T0730+30m)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Window:
 
     @property
     def name(self) -> str:
-        """Such as 2026-11-28T07 for an hour, 2026-11-28 for a day, 2026-11-28T0730+30m for what else there is."""
+        """2026-11-28T07 for an hour, 2026-11-28 for a day, 2026-11-28T0730+30m for what else there is."""
         start, length_ms = datetime.fromtimestamp(self.start_at / 1_000, UTC), self.end_at - self.start_at
         if length_ms == DAY_MS and self.start_at % DAY_MS == 0:
             return f"{start:%Y-%m-%d}"
