@@ -21,7 +21,7 @@ from joelclaw_tasks.errors import RestateAway
 from joelclaw_tasks.restate.runs import Runs
 from tests.conftest import wait_until
 from tests.notify.servers import BOT_TOKEN, BotServer
-from tests.restate.conftest import ROOT, Durable, Workers, store_of
+from tests.restate.conftest import ROOT, Durable, Workers, emitter_of, store_of
 from tests.restate.dags.handlers import FILE
 
 RETRIES = {"max": 2, "base_s": 0.1, "cap_s": 0.2}
@@ -76,13 +76,16 @@ class Fleet:
         self.directory, self.durable, self.bot = directory, durable, bot
         registry = directory / "registry"
         (registry / "events").mkdir(parents=True)
-        for short, name in HANDLERS.items():
+        handlers: dict[str, dict[str, Any]] = {
+            short: {"name": name, "type": "task", "target": f"tests.restate.dags.handlers:{short}"}
+            for short, name in HANDLERS.items()
+        }
+        called = {"service": "Dag", "workflow": True, "mode": "call", "deadline_s": 60}
+        handlers["ship"] = {"name": "dag.ship", "type": "restate", "restate": called}
+        for short, handler in handlers.items():
+            handler |= {"queue": "default", "retries": RETRIES}
             event = {
-                "name": f"dag/{short}", "description": "Something.", "priority": "P2",
-                "handlers": [
-                    {"name": name, "type": "task", "queue": "default", "retries": RETRIES,
-                     "target": f"tests.restate.dags.handlers:{short}"}
-                ],
+                "name": f"dag/{short}", "description": "Something.", "priority": "P2", "handlers": [handler]
             }  # fmt: skip
             (registry / "events" / f"dag-{short}.json").write_text(json.dumps(event))
         self.file = directory / "effects"
@@ -95,6 +98,7 @@ class Fleet:
             "TELEGRAM_CHAT_IDS": "42", "JOELCLAW_NOTIFY_MOST_PER_HOUR": "0",
         }  # fmt: skip
         self.store: Store = store_of(redis_url)
+        self.emitter = emitter_of(redis_url, registry, self.store)
         self.workers = Workers(directory, self.environment)
         self.service = Service(directory, self.environment)
         self.runs = Runs(durable.client)
