@@ -21,6 +21,7 @@ from joelclaw_tasks.errors import (
 )
 from joelclaw_tasks.notify.notifier import Notifier
 from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.restate.cancelled_calls import CancelledCalls
 from joelclaw_tasks.restate.client import RestateClient
 from joelclaw_tasks.restate.deployments import Deployments
 from joelclaw_tasks.restate.job_watch import JobWatch
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 #: The supervisor waits for this line.
 REGISTERED = "registered with Restate"
 _FIRST_TRY_S, _LAST_TRY_S, _LOOKS_EVERY_S = 0.2, 10.0, 5.0
+_CANCELS_EVERY_S = 1.0
 _THREADS = 16
 _WITHOUT_BOUND = 2_147_483_647
 _STOP_WITHIN_S = 5.0
@@ -80,12 +82,13 @@ async def _serve(world: World, client: RestateClient, listener: socket.socket, s
     config.keep_alive_max_requests = _WITHOUT_BOUND
     config.keep_alive_timeout = _WITHOUT_BOUND
     config.graceful_timeout = _STOP_WITHIN_S
-    services = dag_services(world)
+    services, store = dag_services(world), world.emitter.store
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     deployments = Deployments(client, base_url, [service.name for service in services])
     beside = [
         asyncio.create_task(_stay_registered(deployments)),
         asyncio.create_task(_follow(world.emitter, settings)),
+        asyncio.create_task(_cancel_calls(CancelledCalls(store, client, lambda: world.emitter.registry))),
     ]
     try:
         app = restate.app(services=services)
@@ -126,6 +129,15 @@ async def _follow(emitter: Emitter, settings: Settings) -> None:
         except RegistryError as error:
             log.error("a registry was applied that is not right here: %s", error)
         await asyncio.sleep(5.0)
+
+
+async def _cancel_calls(calls: CancelledCalls) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(calls.look)
+        except (CoreUnreachable, RestateAway, RestateRefused):
+            pass  # what was not seen is seen by the next look
+        await asyncio.sleep(_CANCELS_EVERY_S)
 
 
 def _listening(port: int) -> socket.socket:

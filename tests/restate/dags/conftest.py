@@ -82,6 +82,10 @@ class Fleet:
         }
         called = {"service": "Dag", "workflow": True, "mode": "call", "deadline_s": 60}
         handlers["ship"] = {"name": "dag.ship", "type": "restate", "restate": called}
+        handlers["slow"] = {
+            "name": "dag.slow", "type": "restate",
+            "restate": {"service": "Effects", "handler": "slowly", "mode": "call", "deadline_s": 900},
+        }  # fmt: skip
         for short, handler in handlers.items():
             handler |= {"queue": "default", "retries": RETRIES}
             event = {
