@@ -14,8 +14,10 @@ from typer.main import get_command
 
 from joelclaw_tasks import __version__
 from joelclaw_tasks.cli import invocation as invocations
+from joelclaw_tasks.cli.approvals import approvals
 from joelclaw_tasks.cli.beat import beat
 from joelclaw_tasks.cli.command import carry_out, command, report, take_global_options, usage
+from joelclaw_tasks.cli.dag import dag
 from joelclaw_tasks.cli.dead import dead
 from joelclaw_tasks.cli.dev import dev
 from joelclaw_tasks.cli.diagnose import diagnose
@@ -32,6 +34,7 @@ from joelclaw_tasks.cli.notify import notify
 from joelclaw_tasks.cli.observer import observer
 from joelclaw_tasks.cli.queue import queue
 from joelclaw_tasks.cli.registry import registry
+from joelclaw_tasks.cli.restate import restate
 from joelclaw_tasks.cli.rules import rules
 from joelclaw_tasks.cli.terminal import text
 from joelclaw_tasks.cli.tree import command_tree
@@ -46,7 +49,8 @@ _LATE = {
 }
 _ORDER = (
     "up", "demo", "doctor", "emit", "queue", "fleet", "beat", "health", "observer", "diagnose", "diagnosis",
-    "digest", "notify", "dead", "registry", "watch", "rules", "models", "eval", "dev",
+    "digest", "notify", "dead", "dag", "approvals", "restate", "registry", "watch", "rules", "models", "eval",
+    "dev",
 )  # fmt: skip
 
 
@@ -89,6 +93,9 @@ app.add_typer(health, name="health")
 app.add_typer(fleet, name="fleet")
 app.add_typer(beat, name="beat")
 app.add_typer(dead, name="dead")
+app.add_typer(dag, name="dag")
+app.add_typer(approvals, name="approvals")
+app.add_typer(restate, name="restate")
 app.add_typer(registry, name="registry")
 app.add_typer(rules, name="rules")
 app.add_typer(models, name="models")

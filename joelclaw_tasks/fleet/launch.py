@@ -26,7 +26,7 @@ from joelclaw_tasks.fleet.supervisor import Patience, Supervisor
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 
-_RESTATE_DOORS = ("restate-ingress", "restate-admin", "restate-node")
+_RESTATE_DOORS = ("restate-ingress", "restate-admin", "restate-node", "restate-service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,7 @@ def launch(
             flower_port=ports.get("flower"),
             state_dir=place.path,
             restate=restate,
+            restate_service_port=ports.get("restate-service"),
             with_watch=bool(settings.watched),
         )
         env |= {"REDIS_URL": redis_url, "JOELCLAW_HOME": str(place.path), "PYTHONUNBUFFERED": "1"}
@@ -126,7 +127,7 @@ def _restate(place: FleetHome, settings: Settings, ports: Mapping[str, int]) -> 
             "RESTATE_INGRESS_URL names a Restate server, and one of the fleet's own is asked for",
             fix="Leave out RESTATE_INGRESS_URL, or --with-restate and JOELCLAW_WITH_RESTATE.",
         )
-    ingress_port, admin_port, node_port = (ports[name] for name in _RESTATE_DOORS)
+    ingress_port, admin_port, node_port, _ = (ports[name] for name in _RESTATE_DOORS)
     return prepare_restate(
         place.restate_dir, ingress_port=ingress_port, admin_port=admin_port, node_port=node_port
     )

@@ -1,4 +1,4 @@
-"""The processes of the fleet: redis, two workers, beat, ingress, Flower; Restate and watcher if wanted."""
+"""The processes of the fleet: redis, two workers, beat, ingress, Flower; Restate, its service and watcher."""
 
 from __future__ import annotations
 
@@ -23,17 +23,21 @@ def fleet_processes(
     state_dir: Path,
     ingress_host: str = "127.0.0.1",
     restate: RestateServer | None = None,
+    restate_service_port: int | None = None,
     with_watch: bool = False,
 ) -> list[ProcessSpec]:
     """Every process, in the order in which a person reads them.
 
     `redis` None: the server is someone else's. `flower_port` None: no Flower. `restate` None: none of ours.
+    `restate_service_port` None: nobody carries out DAGs.
     `with_watch`: the folders of the settings are watched.
     The doors (ingress, beat, watch, Flower) stop before the workers, the workers before Redis and Restate.
     """
     specs = [] if redis is None else [_redis(redis)]
     if restate is not None:
         specs.append(_restate(restate))
+    if restate_service_port is not None:
+        specs.append(_restate_service(restate_service_port))
     specs += [_worker(queue, pool, size) for queue, (pool, size) in _WORKERS.items()]
     specs.append(
         ProcessSpec(
@@ -106,6 +110,16 @@ def _restate(restate: RestateServer) -> ProcessSpec:
         port=restate.ingress_port,
         umask=0o077,
         environ=restate.environ,
+    )
+
+
+def _restate_service(port: int) -> ProcessSpec:
+    return ProcessSpec(
+        "restate-service",
+        (sys.executable, "-m", "joelclaw_tasks.cli.app", "restate", "serve", "--port", str(port)),
+        stage=WORKERS,
+        ready_line="registered with Restate at",
+        port=port,
     )
 
 

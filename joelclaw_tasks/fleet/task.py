@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -12,6 +13,7 @@ from joelclaw_tasks.broker.elements import run_controlled
 from joelclaw_tasks.core.event import Event
 from joelclaw_tasks.core.spec import HandlerSpec
 from joelclaw_tasks.handlers.deps import Deps
+from joelclaw_tasks.restate.job_watch import KEEP_RESULT
 
 
 def add_handler_task(app: Celery, handler: HandlerSpec, deps: Callable[[], Deps]) -> Task:
@@ -22,13 +24,25 @@ def add_handler_task(app: Celery, handler: HandlerSpec, deps: Callable[[], Deps]
         function = load_target(handler.target)
         elements = wire if isinstance(wire, list) else [wire]
         given = [Event.from_wire(one) for one in elements] if is_batch else Event.from_wire(elements[0])
-        return run_controlled(
+        result = run_controlled(
             task, handler.retries, lambda: function(given, deps()), elements if is_batch else ()
         )
+        if any(isinstance(meta := one.get("meta"), dict) and meta.get(KEEP_RESULT) for one in elements):
+            _keep(task, result)
+        return result
 
     options: dict[str, Any] = {"bind": True, "max_retries": handler.retries.max, "ignore_result": True}
     options["soft_time_limit"], options["time_limit"] = handler.time_limits_s
     return app.task(run, name=handler.name, shared=False, **options)  # shared: with every other app here
+
+
+def _keep(task: Task, result: Any) -> None:
+    """For the step of a DAG that waits for it. The work is done: what is no JSON is kept as nothing."""
+    try:
+        json.dumps(result)
+    except (TypeError, ValueError, RecursionError):
+        result = None
+    task.backend.store_result(task.request.id, result, "SUCCESS")
 
 
 def load_target(target: str) -> Callable[..., Any]:

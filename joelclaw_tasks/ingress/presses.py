@@ -12,7 +12,7 @@ import redis
 from joelclaw_tasks.core.diagnoses import Diagnoses, Verdict
 from joelclaw_tasks.core.notices import Notices
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.errors import CoreUnreachable, JoelclawError
+from joelclaw_tasks.errors import CoreUnreachable, JoelclawError, RestateAway, SettingsError
 from joelclaw_tasks.intelligence.diagnosis.records import cause_of
 from joelclaw_tasks.notify.buttons import ButtonRefused, Press
 from joelclaw_tasks.notify.notification import Button
@@ -20,6 +20,7 @@ from joelclaw_tasks.notify.notifier import Notifier, telling
 from joelclaw_tasks.notify.sink import SinkAway, SinkRefused
 from joelclaw_tasks.notify.sinks import bot_of, chats_of
 from joelclaw_tasks.notify.telegram import BotApi, answered_text, cut
+from joelclaw_tasks.restate.runs import Runs, ServiceAway
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
 from joelclaw_tasks.steering.ttl import parse_ttl_ms
@@ -88,6 +89,9 @@ class Presses:
         except (CoreUnreachable, redis.RedisError):
             self._take_back(press)
             raise
+        except (RestateAway, ServiceAway, SettingsError) as error:
+            self._take_back(press)
+            return f"not done, press again later: {error}", False, note
         except JoelclawError as error:
             outcome = f"not done: {error}"
         self.notices.pressed(press.key, actor, outcome)
@@ -99,6 +103,8 @@ class Presses:
             until_at = self.notices.now_ms() + parse_ttl_ms(button.ttl)
             self.notices.mute(button.target, until_at, actor=actor, reason=reason)
             return f"muted for {button.ttl}"
+        if button.verb in ("approve", "deny"):
+            return self._answer(button, actor, reason)
         if button.verb in ("accept", "reject"):
             return self._judge(button, actor, reason)
         name = button.target.removeprefix("pause:").partition("/")[2]
@@ -107,6 +113,16 @@ class Presses:
             return f"{name} goes again ({done.id})"
         done = self.queue.pause(button.target, ttl=button.ttl, actor=actor, reason=reason)
         return f"{name} is paused for {button.ttl} ({done.id})"
+
+    def _answer(self, button: Button, actor: str, reason: str) -> str:
+        """Answer an approval, which somebody else may have done before. Raises RestateAway."""
+        run, _, step = button.target.rpartition("/")
+        runs = Runs.of(self.queue.settings)
+        try:
+            runs.answer(run, step, approved=button.verb == "approve", by=actor, note=reason)
+        finally:
+            runs.close()
+        return f"{step} is {'approved' if button.verb == 'approve' else 'denied'}"
 
     def _judge(self, button: Button, actor: str, reason: str) -> str:
         verdict: Verdict = "accepted" if button.verb == "accept" else "rejected"

@@ -12,15 +12,16 @@ from joelclaw_tasks.core.redaction import redacted, secrets_of
 Severity = Literal["info", "warning", "error", "critical"]
 #: How the state of a cause moves. Empty: something was noticed, and nothing goes on.
 Change = Literal["", "opened", "changed", "resolved"]
-ButtonVerb = Literal["pause", "resume", "mute", "accept", "reject"]
+ButtonVerb = Literal["pause", "resume", "mute", "accept", "reject", "approve", "deny"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 MOST_CAUSE, MOST_TEXT = 200, 8_000
 
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """What a person may do with one press: a steering verb on a gate, `mute` of a cause, or a verdict.
+    """What a person may do with one press.
 
+    A steering verb on a gate, `mute` of a cause, a verdict, or the answer to an approval (`<run>/<step>`).
     The target of a verdict is the id of a diagnosis. `ttl` is how long it lasts, as steering takes it (`4h`);
     empty: it has no end, or needs none.
     """

@@ -96,6 +96,14 @@ class RestateClient:
         """What an invocation answered; None: it has not ended. Never waits."""
         return _ended(self._ingress.ask("GET", f"/restate/invocation/{_encoded(invocation_id)}/output"))
 
+    def is_under_way(self, workflow: str, key: str) -> bool:
+        """Whether a workflow was started under this key and has not ended. Never waits."""
+        path = f"/restate/workflow/{_encoded(workflow)}/{_encoded(key)}/output"
+        try:
+            return self._ingress.ask("GET", path).status == NOT_READY
+        except (RestateFailed, RestateRefused):  # it failed, or nobody knows it
+            return False
+
     def attach(self, invocation_id: str, *, within_s: float) -> Output:
         """Wait for the output. Blocks for up to `within_s` seconds, and raises RestateAway then."""
         path = f"/restate/invocation/{_encoded(invocation_id)}/attach"
@@ -138,6 +146,16 @@ class RestateClient:
         """Let Restate find the services at an address; `force` when their code has changed."""
         body = json.dumps({"uri": service_url, "force": force}).encode()
         self._admin.ask("POST", "/deployments", body=body)
+
+    def deployments(self) -> list[dict[str, Any]]:
+        """Every deployment: `{id, uri, services: [{name, revision}], created_at, …}`."""
+        found: list[dict[str, Any]] = self._admin.ask("GET", "/deployments").value["deployments"]
+        return [one for one in found if "uri" in one]
+
+    def move_deployment(self, deployment_id: str, service_url: str) -> None:
+        """Say where a deployment is now; what runs on it goes on there."""
+        body = json.dumps({"uri": service_url}).encode()
+        self._admin.ask("PATCH", f"/deployments/{_encoded(deployment_id)}", body=body)
 
     def services(self) -> set[str]:
         """The names of all services, objects and workflows that are registered."""

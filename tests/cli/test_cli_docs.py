@@ -33,6 +33,7 @@ def test_every_option_on_the_page_is_in_the_help(joelclaw_offline: JoelclawProce
             ["queue", "simulate"],
             ["queue", "reconcile"],
             ["queue", "watch"],
+            ["dag", "run"],
             ["dead", "list"],
             ["dead", "revive"],
             ["models", "cost"],

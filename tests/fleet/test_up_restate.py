@@ -16,6 +16,7 @@ from joelclaw_tasks.fleet.leftovers import start_mark
 from joelclaw_tasks.fleet.restate_checks import restate_checks
 from joelclaw_tasks.fleet.restate_server import find_server, prepare
 from joelclaw_tasks.registry import Registry
+from joelclaw_tasks.restate.client import RestateClient, Target
 from joelclaw_tasks.settings import Settings
 from tests.conftest import wait_until
 from tests.fleet.test_up import CLEAN, Up
@@ -52,6 +53,16 @@ def test_it_runs_with_the_fleet_comes_back_and_stops_with_it(tmp_path: Path):
         assert ingress == psutil.Process(up.pid("worker-io")).environ()["RESTATE_INGRESS_URL"]
         assert {"restate answers": "ok", "restate services": "ok"} == doctor(up.home, Registry(()))
         assert "warn" == doctor(up.home, needing("Mail"))["restate services"]
+
+        dags = RestateClient(ingress, admin)
+        assert {"Dag", "DagStep"} == dags.services()
+        service = psutil.Process(up.pid("restate-service"))
+        service.kill()
+        plan = b'{"nodes": [{"id": "w", "type": "wait", "seconds": 0.1}]}'
+        sent = dags.send(Target("Dag", "run", "kept"), plan)
+        assert dags.attach(sent.invocation_id, within_s=30).value is None
+        assert up.pid("restate-service") != service.pid
+        dags.close()
 
         server.kill()
         wait_until(lambda: up.pid("restate") not in {server.pid, None} and healthy(), "it runs again", 20)
