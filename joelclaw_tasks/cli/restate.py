@@ -10,11 +10,11 @@ import typer
 
 from joelclaw_tasks.cli import restate_views as views
 from joelclaw_tasks.cli.command import carry_out, command, usage
-from joelclaw_tasks.cli.envelope import NextAction, Outcome
+from joelclaw_tasks.cli.envelope import NextAction, Outcome, succeeded, to_json
 from joelclaw_tasks.cli.invocation import current
 from joelclaw_tasks.cli.progress import progress
 from joelclaw_tasks.cli.restate_parts import DOCTOR, RUNS, open_client
-from joelclaw_tasks.cli.terminal import text
+from joelclaw_tasks.cli.terminal import text, write
 from joelclaw_tasks.cli.tree import command_tree
 
 restate = typer.Typer(invoke_without_command=True, pretty_exceptions_enable=False)
@@ -44,7 +44,14 @@ def serve(
 
     progress().be_silent()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    serve(current().settings(), port)
+
+    def announce(url: str) -> None:
+        if current().as_json:
+            write(to_json(succeeded(current().command, Outcome({"url": url})), one_line=True))
+        else:
+            write(f"serves DAGs at {url}; Ctrl-C stops it")
+
+    serve(current().settings(), port, on_listening=announce)
 
 
 @restate.command("status")

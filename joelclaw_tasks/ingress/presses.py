@@ -12,7 +12,7 @@ import redis
 from joelclaw_tasks.core.diagnoses import Diagnoses, Verdict
 from joelclaw_tasks.core.notices import Notices
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.errors import CoreUnreachable, JoelclawError, RestateAway
+from joelclaw_tasks.errors import CoreUnreachable, JoelclawError, RestateAway, SettingsError
 from joelclaw_tasks.intelligence.diagnosis.records import cause_of
 from joelclaw_tasks.notify.buttons import ButtonRefused, Press
 from joelclaw_tasks.notify.notification import Button
@@ -20,7 +20,7 @@ from joelclaw_tasks.notify.notifier import Notifier, telling
 from joelclaw_tasks.notify.sink import SinkAway, SinkRefused
 from joelclaw_tasks.notify.sinks import bot_of, chats_of
 from joelclaw_tasks.notify.telegram import BotApi, answered_text, cut
-from joelclaw_tasks.restate.runs import Runs
+from joelclaw_tasks.restate.runs import Runs, ServiceAway
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
 from joelclaw_tasks.steering.ttl import parse_ttl_ms
@@ -89,7 +89,7 @@ class Presses:
         except (CoreUnreachable, redis.RedisError):
             self._take_back(press)
             raise
-        except RestateAway as error:
+        except (RestateAway, ServiceAway, SettingsError) as error:
             self._take_back(press)
             return f"not done, press again later: {error}", False, note
         except JoelclawError as error:

@@ -110,7 +110,7 @@ async def _end(
 
 def _refusal(document: Any, world: World) -> str:
     try:
-        read_plan(json.dumps(document), world.emitter.registry)
+        read_plan(json.dumps(document, ensure_ascii=False), world.emitter.registry)
     except PlanRefused as error:
         return str(error)
     return ""

@@ -53,7 +53,7 @@ class JobWatch:
             try:
                 ends = await asyncio.to_thread(self._ends, ids)
             except Exception as error:  # noqa: BLE001  # whoever waits decides
-                for waiter in [one for id in ids for one in self._waiters.get(id, ())]:
+                for waiter in [one for waiting in self._waiters.values() for one in waiting]:
                     if not waiter.done():
                         waiter.set_exception(error)
                 return
@@ -88,12 +88,13 @@ def _end(state: str, error: str, meta: bytes | None) -> dict[str, Any]:
     try:
         kept = json.loads(meta or b"{}")
         succeeded, result = kept.get("status") == "SUCCESS", kept.get("result")
+        succeeded = succeeded and state in ("completed", _MISSING)
     except (ValueError, AttributeError, RecursionError):
         succeeded, result = False, None
     if state == _MISSING and succeeded:
         state = "completed"  # the settings say that ended jobs are not remembered
     size = len(meta or b"") if state == "completed" else 0
-    end: dict[str, Any] = {"state": state, "error": error, "result": result if state == "completed" else None}
+    end: dict[str, Any] = {"state": state, "error": error, "result": result if succeeded else None}
     if size > RESULT_MOST_BYTES:
         end |= {"result": None, "left_out_bytes": size}
     return end

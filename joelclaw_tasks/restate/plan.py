@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from joelclaw_tasks.registry_model import DAY_S, NAME_PATTERN, Strict
 
 MOST_NODES = 1_000
-#: Elements of one `for_each`, and of all of a run.
-MOST_ELEMENTS = 1_000
+#: Elements of one `for_each`, and of all of a run together.
+MOST_ELEMENTS, MOST_IN_RUN = 1_000, 5_000
 MOST_BYTES = 1 << 20
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 

@@ -18,6 +18,7 @@ import restate
 
 from joelclaw_tasks.restate.plan import (
     MOST_ELEMENTS,
+    MOST_IN_RUN,
     ApprovalNode,
     HttpNode,
     Plan,
@@ -84,6 +85,7 @@ class Run:
         self._ready = [node.id for node in plan.nodes if not self._needs[node.id]]
         self._begun: dict[str, _Progress] = {}
         self._pending: dict[Any, _Waiting] = {}
+        self._elements = 0
         self._now_ms = now_ms
         #: By the admin API, which raises a TerminalError wherever something is waited for.
         self._is_cancelled = False
@@ -160,6 +162,9 @@ class Run:
                 elements = resolved(node.for_each, self.outputs)
                 if not isinstance(elements, list) or len(elements) > MOST_ELEMENTS:
                     raise BadReference(f"for_each is no list of at most {MOST_ELEMENTS:,} elements")
+                self._elements += len(elements)
+                if self._elements > MOST_IN_RUN:
+                    raise BadReference(f"one run has more than {MOST_IN_RUN:,} elements")
                 progress.elements = elements
                 progress.record["of"] = len(elements)
             inputs = [self._input(node, progress, number) for number in range(len(progress.elements))]

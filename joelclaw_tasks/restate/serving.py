@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from joelclaw_tasks.core.registry_versions import RegistryVersions
@@ -39,8 +40,10 @@ _WITHOUT_BOUND = 2_147_483_647
 _STOP_WITHIN_S = 5.0
 
 
-def serve(settings: Settings, port: int = 0) -> None:
-    """Serve until SIGTERM or SIGINT; `port` 0: a free one.
+def serve(
+    settings: Settings, port: int = 0, *, on_listening: Callable[[str], object] = lambda _: None
+) -> None:
+    """Serve until SIGTERM or SIGINT; `port` 0: a free one. `on_listening` is told the address.
 
     Raises SettingsError without the addresses of Restate and Redis, RegistryError, CoreUnreachable, and
     FleetError for a port that is taken.
@@ -58,6 +61,7 @@ def serve(settings: Settings, port: int = 0) -> None:
     client = RestateClient.of(settings)
     try:
         with _listening(port) as listener:
+            on_listening(_url_of(listener))
             asyncio.run(_serve(world, client, listener, settings))
     finally:
         client.close()
@@ -83,8 +87,7 @@ async def _serve(world: World, client: RestateClient, listener: socket.socket, s
     config.keep_alive_timeout = _WITHOUT_BOUND
     config.graceful_timeout = _STOP_WITHIN_S
     services, store = dag_services(world), world.emitter.store
-    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    deployments = Deployments(client, base_url, [service.name for service in services])
+    deployments = Deployments(client, _url_of(listener), [service.name for service in services])
     beside = [
         asyncio.create_task(_stay_registered(deployments)),
         asyncio.create_task(_follow(world.emitter, settings)),
@@ -138,6 +141,10 @@ async def _cancel_calls(calls: CancelledCalls) -> None:
         except (CoreUnreachable, RestateAway, RestateRefused):
             pass  # what was not seen is seen by the next look
         await asyncio.sleep(_CANCELS_EVERY_S)
+
+
+def _url_of(listener: socket.socket) -> str:
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def _listening(port: int) -> socket.socket:

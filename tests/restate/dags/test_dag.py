@@ -259,3 +259,16 @@ def test_500_steps(fleet: Fleet):
     assert "completed" == found["status"]
     assert Counter(completed=500) == Counter(node["state"] for node in found["nodes"].values())
     assert 1 == fleet.effects["500"]
+
+
+@pytest.mark.timeout(120)
+def test_a_fan_out_of_200_jobs(fleet: Fleet):
+    each = task("each", for_each=[*range(200)], data={"name": "wide", "saw": {"$ref": "item"}})
+    fan = {"nodes": [each], "output": {"$ref": "each.output"}}
+    run = fleet.start(fan)
+    found = fleet.ended(run, 60)
+    assert ("completed", 200) == (found["status"], fleet.effects["wide"])
+    output = fleet.durable.client.output(fleet.invocation(run))
+    assert output is not None
+    assert [*range(200)] == [one["result"]["saw"] for one in output.value]
+    assert str(found["nodes"]["each"]["output"]).endswith("…")  # too much to show, and still handed on
