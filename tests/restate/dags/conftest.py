@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import RestateAway
 from joelclaw_tasks.restate.runs import Runs
-from tests.conftest import wait_until
+from tests.conftest import free_port, start_redis, wait_until
 from tests.notify.servers import BOT_TOKEN, BotServer
 from tests.restate.conftest import ROOT, Durable, Workers, emitter_of, store_of
 from tests.restate.dags.handlers import FILE
@@ -162,17 +161,18 @@ class Fleet:
 
 
 @pytest.fixture(scope="session")
-def session_fleet(
-    redis_server: str, durable_server: Durable, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Fleet]:
-    with redis.Redis.from_url(redis_server) as client:
-        client.flushall()
+def session_fleet(durable_server: Durable, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    # A Redis of its own: its worker lives on, and would take the jobs of other tests.
+    port = free_port()
+    server = start_redis(tmp_path_factory.mktemp("dags-redis"), port)
     with BotServer("42").running() as bot:
-        fleet = Fleet(tmp_path_factory.mktemp("dags"), redis_server, durable_server, bot)
+        fleet = Fleet(tmp_path_factory.mktemp("dags"), f"redis://127.0.0.1:{port}/0", durable_server, bot)
         fleet.workers.start(size=4, wait=False)
         fleet.service.start()
         yield fleet
         fleet.end()
+    server.terminate()
+    server.wait(10)
 
 
 @pytest.fixture
