@@ -8,6 +8,7 @@ fail over.
 from __future__ import annotations
 
 import hashlib
+import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -76,10 +77,12 @@ class Scheduler(beat.Scheduler):
 
     def tick(self, now: datetime | None = None, **_: Any) -> float:
         """Fire what is due at `now`; answers the seconds until the next look."""
-        now = now or datetime.now(UTC)
+        memory = self.memory  # connects, which takes a while: only then the time is taken
+        now, began = now or datetime.now(UTC), time.monotonic()
         try:
             self.follow(now)
-            remembered = self._look(now)
+            remembered = memory.read()
+            memory.looked(_ms(now), self.fault())
         except CoreUnreachable as error:
             # Nothing could be sent either, and nobody knows what is paused.
             logger.error("beat: Redis is away, trying again: %s", error)
@@ -95,7 +98,8 @@ class Scheduler(beat.Scheduler):
                 wait_s = min(wait_s, _RETRY_S)
                 continue
             wait_s = min(wait_s, (next_due(entry.schedule, max(self._done[name], now)) - now).total_seconds())
-        return max(wait_s, 0.001)
+        # What this took, such as a first connection, is not to make the next one late.
+        return max(wait_s - (time.monotonic() - began), 0.001)
 
     def follow(self, now: datetime) -> None:
         """Take over entries that have changed. Raises CoreUnreachable; it is called again then."""
@@ -115,11 +119,6 @@ class Scheduler(beat.Scheduler):
         if self._memory is None:
             self._memory = BeatMemory(self._ensure_connected().default_channel.store)
         return self._memory
-
-    def _look(self, now: datetime) -> Remembered:
-        remembered = self.memory.read()
-        self.memory.looked(_ms(now), self.fault())
-        return remembered
 
     def _first_since(self, entry: Any, remembered: Remembered, now: datetime) -> datetime:
         """From when on a new entry counts; tells what nobody fired until now."""

@@ -98,6 +98,8 @@ def _from(when: crontab, due: datetime) -> Iterator[datetime]:
 def how_many_between(when: schedule, since: datetime, until: datetime) -> int:
     """How many due times lie in (since, until], of the last 8 days."""
     since = max(since, until - LOOK_BACK)
+    if since >= until:
+        return 0
     if not isinstance(when, crontab):
         every: timedelta = when.run_every
         return (until - _EPOCH) // every - (since - _EPOCH) // every

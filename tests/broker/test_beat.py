@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workers import HERE, ROOT, Site
 
-from joelclaw_tasks.broker.beat import Scheduler, last_due, next_due, tick_id
+from joelclaw_tasks.broker.beat import Scheduler, tick_id
+from joelclaw_tasks.broker.due_times import dues_between, how_many_between, last_due, next_due
 from joelclaw_tasks.errors import SettingsError
 from tests.conftest import wait_until
 
@@ -58,6 +59,18 @@ def test_two_beats_that_look_at_different_times_agree_on_the_last_due_time(
     else:
         assert since < due <= until < due + every.run_every
         assert due == last_due(every, due - timedelta(microseconds=1), until)
+
+
+@given(INTERVALS, MOMENTS, st.integers(-50, 50), st.integers(1, 20))
+def test_due_times_are_counted_as_they_are_listed_and_never_below_none(
+    every: schedule, since: datetime, periods: int, most: int
+):
+    until = since + every.run_every * periods
+    count = how_many_between(every, since, until)
+    dues = dues_between(every, since, until, most)
+    assert len(dues) == min(count, most)
+    assert all(since < due <= until for due in dues)
+    assert dues[-1:] == [due for due in [last_due(every, since, until)] if due]
 
 
 @given(st.integers(0, 59), st.integers(0, 23), MOMENTS)

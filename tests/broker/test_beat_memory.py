@@ -134,6 +134,17 @@ def test_a_restart_of_a_few_seconds_over_a_due_time_misses_nothing(beats: Beats)
     assert {} == beats.memory.read().missed
 
 
+def test_a_beat_that_joins_another_within_seconds_misses_nothing_and_fires_nothing_early(beats: Beats):
+    at = datetime(2026, 5, 1, 12, 59, 58, tzinfo=UTC)
+    beats.beat().tick(at)
+
+    beats.beat().tick(at + timedelta(seconds=1))
+
+    assert 0 == beats.jobs
+    assert {} == beats.memory.read().missed
+    assert {"hourly": Fired(ms(at), None)} == beats.memory.read().fired
+
+
 def test_a_paused_entry_fires_nothing_and_goes_on_after_it_without_making_up(beats: Beats):
     beat = beats.beat(catch_up="all")
     beat.tick(NOON)
