@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from joelclaw_tasks.registry_faults import shown
+from joelclaw_tasks.whole_file import write_whole
 
 #: Files that are read, beside those of events. Schemas and whatever else is there belong to somebody else.
 _FILES = ("resources.json", "models.json", "health.json", "schedules.json")
@@ -45,7 +46,7 @@ def write_folder(directory: Path, files: Mapping[str, str]) -> None:
     present = read_folder(directory)
     for name, content in files.items():
         if present.get(name) != content:
-            _replace(directory / name, content)
+            write_whole(directory / name, content.encode(), 0o644)
     for name in present.keys() - files.keys():
         (directory / name).unlink()
 
@@ -82,10 +83,3 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(each, f"{place}[{position}]")
     else:
         yield place, value
-
-
-def _replace(path: Path, content: str) -> None:
-    path.parent.mkdir(exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_bytes(content.encode())
-    beside.replace(path)

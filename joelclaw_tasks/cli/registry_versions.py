@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from joelclaw_tasks.core.registry_versions import RegistryVersion, RegistryVersions
+    from joelclaw_tasks.fleet.workers import Reloaded
     from joelclaw_tasks.registry import Registry
     from joelclaw_tasks.registry_folder import Change
 
@@ -64,8 +65,7 @@ def apply(
     changes = _changes(last)
     view = _diff_view(last, changes)
     if dry_run or (last is not None and last.content == loaded.version and not changes):
-        told = {"applied": None, "changes": [change.to_wire() for change in changes], "reloaded": []}
-        return Outcome(told, (_APPLY if changes else _HISTORY,), view)
+        return Outcome(_told(None, changes), (_APPLY if changes else _HISTORY,), view)
     if not yes and may_ask():
         _ask(view)
     number = 0 if last is None else last.number
@@ -118,9 +118,7 @@ def rollback(
     changes = changes_between(last.files, wanted.files)
     view = _diff_view(last, changes)
     if dry_run:
-        return Outcome(
-            {"applied": None, "changes": [each.to_wire() for each in changes], "reloaded": []}, (), view
-        )
+        return Outcome(_told(None, changes), (), view)
     if not yes and may_ask():
         _ask(view)
     why = reason or f"back to version {wanted.number}"
@@ -139,14 +137,20 @@ def _taken_over(kept: RegistryVersion, changes: Sequence[Change], no_reload: boo
         # A fleet that is not running takes it over when it starts.
         names = [worker.name for worker in workers.all() if worker.registry not in (None, kept.content)]
         reloaded = reload_all(workers, names)
-    result = {
-        "applied": kept.summary(),
-        "changes": [change.to_wire() for change in changes],
-        "reloaded": [each.to_wire() for each in reloaded],
-    }
+    result = _told(kept, changes, reloaded)
     said = f"version {kept.number} is applied; {len(reloaded)} workers took it over"
     actions = (_RELOAD, _ROLLBACK) if no_reload else (_ROLLBACK, _HISTORY)
     return Outcome(result, actions, lambda console: console.print(text(said, "green")))
+
+
+def _told(
+    kept: RegistryVersion | None, changes: Sequence[Change], reloaded: Sequence[Reloaded] = ()
+) -> dict[str, Any]:
+    return {
+        "applied": None if kept is None else kept.summary(),
+        "changes": [change.to_wire() for change in changes],
+        "reloaded": [each.to_wire() for each in reloaded],
+    }
 
 
 def _directory() -> Path:

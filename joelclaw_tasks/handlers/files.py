@@ -12,13 +12,13 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from joelclaw_tasks.errors import PermanentFailure
+from joelclaw_tasks.whole_file import sync_folder, write_whole
 
 Result = TypeVar("Result")
 _GUARDS = ".guards"
@@ -50,23 +50,6 @@ def exclusive(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def write_whole(path: Path, body: bytes) -> None:
-    """Replace the file at `path` by `body`, on the disk before this returns. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(body)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(partial).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(partial).unlink()
-        raise
-    _sync_folder(path.parent)
-
-
 def append_whole(path: Path, body: bytes) -> None:
     """Append `body` on a fresh line: all of it, or, when the disk is full, nothing. Raises OSError.
 
@@ -88,7 +71,7 @@ def append_whole(path: Path, body: bytes) -> None:
                 os.ftruncate(stream.fileno(), size)
             raise
     if not size:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def read_json(path: Path) -> Any:
@@ -136,11 +119,3 @@ def update_document(path: Path, change: Callable[[dict[str, Any]], Result]) -> R
         if json.dumps(document) != before:
             write_json(path, document)
         return answer
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from joelclaw_tasks.handlers import files
 from joelclaw_tasks.handlers.fields import one_line
+from joelclaw_tasks.whole_file import write_whole
 
 MOST_BYTES = 1_000_000
 Status = Literal["good", "kept", "broken"]
@@ -87,7 +87,7 @@ class RuleFiles:
             return self._fallen_back(name, digest, str(fault), hung)
         kept = self._kept / f"{name}.py"
         if not kept.exists() or kept.read_bytes() != source:
-            files.write_whole(kept, source)
+            write_whole(kept, source)
         return RuleModule(name, digest, "good", digest, "", functions)
 
     def _fallen_back(self, name: str, digest: str, error: str, hung: Sequence[str]) -> RuleModule:

@@ -17,10 +17,10 @@ from starlette.routing import Route
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter
 from joelclaw_tasks.errors import CoreUnreachable, JoelclawError
+from joelclaw_tasks.following import follow
 from joelclaw_tasks.ingress.door import Door
 from joelclaw_tasks.ingress.events import receive_events
 from joelclaw_tasks.ingress.express import ExpressWebhook
-from joelclaw_tasks.ingress.following import follow
 from joelclaw_tasks.ingress.funnel import Funnel
 from joelclaw_tasks.ingress.health import RedisProbe
 from joelclaw_tasks.ingress.protocol import EXPRESS

@@ -9,17 +9,16 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from joelclaw_tasks.core.registry_versions import RegistryVersions
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.emit import Emitter
 from joelclaw_tasks.errors import (
     CoreUnreachable,
     FleetError,
-    RegistryError,
     RestateAway,
     RestateRefused,
     SettingsError,
 )
+from joelclaw_tasks.following import follow
 from joelclaw_tasks.notify.notifier import Notifier
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.restate.cancelled_calls import CancelledCalls
@@ -90,7 +89,7 @@ async def _serve(world: World, client: RestateClient, listener: socket.socket, s
     deployments = Deployments(client, _url_of(listener), [service.name for service in services])
     beside = [
         asyncio.create_task(_stay_registered(deployments)),
-        asyncio.create_task(_follow(world.emitter, settings)),
+        asyncio.create_task(follow(world.emitter, settings)),
         asyncio.create_task(_cancel_calls(CancelledCalls(store, client, lambda: world.emitter.registry))),
     ]
     try:
@@ -116,22 +115,6 @@ async def _stay_registered(deployments: Deployments) -> None:
             wait_s = min(_LAST_TRY_S, wait_s * 2) if wait_s < _LAST_TRY_S else _FIRST_TRY_S
             log.warning("not registered with Restate yet: %s", error)
         await asyncio.sleep(wait_s)
-
-
-async def _follow(emitter: Emitter, settings: Settings) -> None:
-    """Go by the registry that was applied last."""
-    versions, seen = RegistryVersions(emitter.store), None
-    while True:
-        try:
-            number = await asyncio.to_thread(versions.last_number)
-            if number not in (0, seen):
-                emitter.go_by(await asyncio.to_thread(Registry.load, settings.registry_dir))
-            seen = number
-        except CoreUnreachable:
-            pass  # a step that needs Redis is tried again
-        except RegistryError as error:
-            log.error("a registry was applied that is not right here: %s", error)
-        await asyncio.sleep(5.0)
 
 
 async def _cancel_calls(calls: CancelledCalls) -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.routines.digest.window import DAY_MS, HOUR_MS, Window
+from joelclaw_tasks.routines.digest.window import DAY_MS, HOUR_MS
 from tests.cli.conftest import JoelclawProcess
-
-
-def now_in(length_ms: int) -> str:
-    start = int(time.time() * 1_000) // length_ms * length_ms
-    return Window(start, start + length_ms).name
+from tests.digest.conftest import now_in
 
 
 def admit(store: Store, count: int) -> None:
@@ -27,7 +22,7 @@ def admit(store: Store, count: int) -> None:
 
 def test_a_page_is_made_shown_listed_and_made_anew(joelclaw: JoelclawProcess, store: Store) -> None:
     admit(store, 3)
-    hour = now_in(HOUR_MS)
+    hour = now_in(HOUR_MS).name
     assert "DIGEST_NOT_THERE" == joelclaw("digest", "show", hour).error["code"]
 
     made = joelclaw("digest", "run", "--window", hour)
@@ -46,8 +41,8 @@ def test_a_page_is_made_shown_listed_and_made_anew(joelclaw: JoelclawProcess, st
 
 def test_a_person_reads_the_page_and_the_comparison(joelclaw: JoelclawProcess, store: Store) -> None:
     admit(store, 2)
-    day = now_in(DAY_MS)
-    joelclaw("digest", "run", "--window", now_in(HOUR_MS))
+    day = now_in(DAY_MS).name
+    joelclaw("digest", "run", "--window", now_in(HOUR_MS).name)
     alone = joelclaw("digest", "compare", day)
     assert (2, None) == (alone.result["windows"]["jobs"], alone.result["single_step"])
     assert f"joelclaw digest run --window {day}" == alone.next_commands[0]
@@ -62,7 +57,7 @@ def test_a_person_reads_the_page_and_the_comparison(joelclaw: JoelclawProcess, s
 
 
 def test_what_is_no_window_is_refused(joelclaw: JoelclawProcess) -> None:
-    for command in (("show", "../../etc"), ("run", "--window", "today"), ("compare", now_in(HOUR_MS))):
+    for command in (("show", "../../etc"), ("run", "--window", "today"), ("compare", now_in(HOUR_MS).name)):
         assert "DIGEST_WINDOW_INVALID" == joelclaw("digest", *command).error["code"]
 
 
@@ -70,7 +65,7 @@ def test_a_page_that_somebody_moved_away_is_said_to_be_unreadable(
     joelclaw: JoelclawProcess, store: Store
 ) -> None:
     admit(store, 1)
-    hour = now_in(HOUR_MS)
+    hour = now_in(HOUR_MS).name
     Path(joelclaw("digest", "run", "--window", hour).result["path"]).unlink()
 
     assert "DIGEST_UNREADABLE" == joelclaw("digest", "show", hour).error["code"]

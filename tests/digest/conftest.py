@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +42,12 @@ def answer(**changes: Any) -> dict[str, Any]:
         "open_questions": ["Who runs the mail server?"],
     }  # fmt: skip
     return told | changes
+
+
+def now_in(length_ms: int) -> Window:
+    """The window of that length that has not ended yet, by the clock of the machine."""
+    start = int(time.time() * 1_000) // length_ms * length_ms
+    return Window(start, start + length_ms)
 
 
 class Office:

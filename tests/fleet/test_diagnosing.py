@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +21,8 @@ from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue
 from tests.conftest import wait_until
 from tests.diagnosis.conftest import KEY, said
+from tests.fleet.conftest import model_worker
 from tests.fleet.test_observing import beat_entries
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -51,23 +47,8 @@ def store(settings: Settings) -> Iterator[Store]:
 def log(settings: Settings, api: MessagesApi) -> Iterator[Path]:
     """The log of a worker that runs as long as the test."""
     path = settings.home / "log"
-    environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "REDIS_URL": str(settings.redis_url),
-        "JOELCLAW_HOME": str(settings.home), "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": api.url,
-        "QUEUE_DIAGNOSIS_MODE": "on",
-    }  # fmt: skip
-    with path.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "joelclaw_tasks", "worker", "-P", "threads", "-c", "2",
-             "-Q", "default", "-l", "INFO", "--without-gossip", "--without-mingle"],
-            cwd=ROOT, env=environment, stdout=output, stderr=output,
-        )  # fmt: skip
-        try:
-            wait_until(lambda: b" ready." in path.read_bytes(), "the worker is ready", 40)
-            yield path
-        finally:
-            process.terminate()
-            process.wait(20)
+    with model_worker(settings, api, path, "-c", "2", QUEUE_DIAGNOSIS_MODE="on"):
+        yield path
 
 
 def test_what_failed_is_diagnosed_by_the_task_that_beat_sends(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import itertools
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,10 +23,9 @@ from joelclaw_tasks.routines.digest.window import DAY_MS, HOUR_MS, Window
 from joelclaw_tasks.settings import Settings
 from tests.conftest import wait_until
 from tests.diagnosis.conftest import KEY
-from tests.digest.conftest import answer
+from tests.digest.conftest import answer, now_in
+from tests.fleet.conftest import model_worker
 from tests.fleet.test_observing import beat_entries
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -63,35 +61,15 @@ def app(settings: Settings, registry: Registry) -> Iterator[Celery]:
 @pytest.fixture
 def start(settings: Settings, api: MessagesApi) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """Starts a worker that runs until the test ends, or kills it."""
-    started: list[subprocess.Popen[bytes]] = []
-    environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "REDIS_URL": str(settings.redis_url),
-        "JOELCLAW_HOME": str(settings.home), "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": api.url,
-        "QUEUE_DIGEST_MODE": "model",
-    }  # fmt: skip
+    with contextlib.ExitStack() as running:
+        numbers = itertools.count()
 
-    def start_one() -> subprocess.Popen[bytes]:
-        path = settings.home / f"log-{len(started)}"
-        with path.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "joelclaw_tasks", "worker", "-P", "threads", "-c", "3",
-                 "-Q", "default", "-l", "INFO", "--without-gossip", "--without-mingle",
-                 "-n", f"w{len(started)}@test"],
-                cwd=ROOT, env=environment, stdout=output, stderr=output,
-            )  # fmt: skip
-        started.append(process)
-        wait_until(lambda: b" ready." in path.read_bytes(), "the worker is ready", 40)
-        return process
+        def start_one() -> subprocess.Popen[bytes]:
+            number = next(numbers)
+            log, more = settings.home / f"log-{number}", ("-c", "3", "-n", f"w{number}@test")
+            return running.enter_context(model_worker(settings, api, log, *more, QUEUE_DIGEST_MODE="model"))
 
-    yield start_one
-    for process in started:
-        process.kill()
-        process.wait(20)
-
-
-def now_in(length_ms: int) -> Window:
-    start = int(time.time() * 1_000) // length_ms * length_ms
-    return Window(start, start + length_ms)
+        yield start_one
 
 
 def send(app: Celery, window: Window) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +17,7 @@ from typing import Any, Protocol
 
 from joelclaw_tasks.core.redaction import SHORTEST_SECRET, redacted, secrets_of
 from joelclaw_tasks.intelligence.local.checks import key_of
+from joelclaw_tasks.whole_file import write_whole
 
 VERSION = 1
 #: Stands for the address of the API in an answer.
@@ -101,14 +100,7 @@ class Recorder:
         entries = [asdict(entry) for entry in self._entries]
         text = json.dumps({"version": VERSION, "entries": entries}, indent=2, ensure_ascii=False) + "\n"
         # In one step, so that a recorder that is killed leaves a whole cassette.
-        descriptor, name = tempfile.mkstemp(dir=self._file.parent, prefix=f".{self._file.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-                opened.write(text)
-            Path(name).replace(self._file)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(self._file, text.encode())
 
 
 class Player:

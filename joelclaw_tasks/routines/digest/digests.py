@@ -6,9 +6,6 @@ which the next attempt takes over as it is: no window is told twice, and no mode
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +25,7 @@ from joelclaw_tasks.routines.digest.asking import BUDGET_MS, DigestAnswer, quest
 from joelclaw_tasks.routines.digest.facts import Facts, read_facts
 from joelclaw_tasks.routines.digest.page import Sections, by_rules, render
 from joelclaw_tasks.routines.digest.window import DAY_MS, Window, ended_windows
+from joelclaw_tasks.whole_file import write_whole
 
 Mode = Literal["rules", "model", "batch"]
 
@@ -93,7 +91,7 @@ class Digests:
         page = render(
             window, facts, sections, {**about, **more, "made_at": record.made_at, "took_ms": record.took_ms}
         )
-        _write_whole(self.path(window), page)
+        write_whole(self.path(window), page.encode(), 0o644)
         self.records.add_families({each["name"] for each in facts.families} | set(facts.first_seen))
         return self.records.keep(record)
 
@@ -166,19 +164,3 @@ class Digests:
             )  # fmt: skip
         except (OSError, ValueError, IndexError, KeyError, TypeError, yaml.YAMLError):
             return None
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(partial).unlink()
-        raise

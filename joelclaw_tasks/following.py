@@ -1,4 +1,4 @@
-"""The ingress goes by the registry that was applied last, without a restart."""
+"""A process that emits goes by the registry that was applied last, without a restart."""
 
 from __future__ import annotations
 
