@@ -67,6 +67,8 @@ class Recorder:
 
         if file.exists():
             raise FileExistsError(f"{file} is there already; remove it, or name another")
+        if not file.absolute().parent.is_dir():  # a slip of the pen must not make folders
+            raise FileNotFoundError(f"there is no folder {file.parent}")
         self._file = file
         self._upstream = upstream.rstrip("/")
         self._lock = threading.Lock()
