@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def write_whole(path: Path, body: bytes, mode: int = 0o600) -> None:
-    """Replace the file at `path` by `body`, on the disk before this returns; make its folder when there is none.
+    """Replace the file at `path` by `body`, on the disk before this returns.
 
-    Raises OSError.
+    Makes its folder when there is none. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, partial = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".partial", dir=path.parent)
