@@ -165,8 +165,10 @@ def main() -> None:
         emitters = {mode: emitter_of(url, store, mode) for mode in ("off", "enforce")}
         for fault in FAULTS:
             client.flushall()
-            # A worker for each: the breaker of the last one is open.
-            with worker(url, api, Path(directory)):
+            # A worker for each: the breaker of the last one is open. And a home, or the day's note gets long.
+            home = Path(directory) / fault.value
+            home.mkdir()
+            with worker(url, api, home):
                 emit_by_turns(emitters, 20)  # connections, scripts, imports of the worker
                 found[fault.value] = it = under(fault, emitters, store, api, options.rounds, options.events)
                 print(f"{fault.value:13} {line_of(it)}", flush=True)

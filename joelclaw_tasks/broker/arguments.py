@@ -26,6 +26,12 @@ from joelclaw_tasks.core.redaction import (
 _MOST = 1024
 
 
+#: Elements whose `repr` is what Celery shows of them.
+_PLAIN = frozenset({int, float, bool, type(None), str})
+#: Characters that Celery shows in another way than `repr`, or that make it choose other quotes.
+_NOT_PLAIN = frozenset("'\\")
+
+
 @cache
 def known_secrets() -> frozenset[str]:
     """Those of the environment of this process, as it was when somebody first asked."""
@@ -35,6 +41,22 @@ def known_secrets() -> frozenset[str]:
 @cache
 def _starts_of_known() -> frozenset[str]:
     return frozenset(secret[:SHORTEST_SECRET] for secret in known_secrets())  # the rest may be cut off
+
+
+def shown_plainly(values: Any) -> str | None:
+    """How Celery shows the arguments of a call, for a few numbers and short texts; None for all others.
+
+    Most calls have no others, and Celery's own way takes a twentieth of the time of a publish.
+    """
+    if not values:
+        return repr(values) if type(values) in (tuple, list, dict) else None
+    if type(values) not in (tuple, list):
+        return None
+    texts = "".join(value for value in values if type(value) is str)
+    if not _PLAIN.issuperset(map(type, values)) or not texts.isprintable() or _NOT_PLAIN.intersection(texts):
+        return None
+    shown = repr(values)
+    return shown if len(shown) < _MOST else None
 
 
 def mask_headers(app: Celery, task: Task | None, headers: dict[str, Any], args: Any, kwargs: Any) -> bool:

@@ -10,7 +10,7 @@ from kombu import Producer, pools
 from kombu.connection import is_connection
 from kombu.messaging import ChannelPromise
 
-from joelclaw_tasks.broker.arguments import mask_headers
+from joelclaw_tasks.broker.arguments import mask_headers, shown_plainly
 from joelclaw_tasks.broker.connection import Connection
 from joelclaw_tasks.broker.jobs import COUNTDOWN_PROPERTY
 
@@ -75,6 +75,10 @@ class AMQP(stock.AMQP):
 
         The ETA that Celery makes of a countdown is by our own clock, which may be minutes off.
         """
+        if options.get("argsrepr") is None:
+            options["argsrepr"] = shown_plainly(args or ())
+        if options.get("kwargsrepr") is None:
+            options["kwargsrepr"] = shown_plainly(kwargs or {})
         message = super().as_task_v2(task_id, name, args, kwargs, countdown, *more, **options)
         headers, sent_event = message.headers, message.sent_event
         task = self.app._tasks.get(name)

@@ -22,7 +22,7 @@ from typing import Any
 import redis
 from kombu.log import get_logger
 from kombu.transport import redis as stock
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import JSONEncoder, loads
 
 from joelclaw_tasks.broker.delivery import Delivery
 from joelclaw_tasks.broker.elements import BATCH_PREFIX, batch_message
@@ -125,7 +125,7 @@ class Channel(stock.Channel):
             raise CoreUnreachable("the connection of this producer was closed")
         message["headers"].pop(TAG_HEADER, None)
         reason = str(message["properties"].pop(REASON_PROPERTY, None) or "")
-        payload = dumps(message)
+        payload = _encode(message)
         if len(payload) > self.max_message_bytes:
             raise PayloadTooLarge(
                 f"the message of task {message['headers']['task']} has {len(payload)} bytes;"
@@ -548,6 +548,8 @@ class Transport(stock.Transport):
         super().close_connection(connection)
 
 
+#: `kombu.utils.json.dumps` makes an encoder for every message.
+_encode = JSONEncoder().encode
 #: `json.loads` looks for the encoding of bytes and asks for options with every message.
 _read_plain = json.JSONDecoder().decode
 

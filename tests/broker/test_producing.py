@@ -8,10 +8,14 @@ import pytest
 import redis
 from celery import Celery
 from celery.app.amqp import AMQP
+from celery.utils.saferepr import saferepr
+from hypothesis import example, given
+from hypothesis import strategies as st
 from kombu import Exchange, Queue
 from workers import Site, close_app
 
 import joelclaw_tasks
+from joelclaw_tasks.broker.arguments import shown_plainly
 from joelclaw_tasks.broker.producing import TaskProducer
 from tests.conftest import wait_until
 
@@ -118,3 +122,24 @@ def test_the_countdown_of_a_retry_is_of_that_retry(own: Site):
     wait_until(lambda: "retryable" == (own.job(flaky.id) or {}).get("state"), "it waits for its retry", 10)
     seconds, _ = own.client.time()
     assert pytest.approx(seconds + 60, abs=3) == own.job(flaky.id)["due_at"] / 1000
+
+
+_elements = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.lists(st.integers()),
+    st.sampled_from(["plain", "it's", 'a "word"', "back\\slash", "x" * 1024, "\u200b", "\ud800"]),
+)  # fmt: skip
+
+
+@given(st.one_of(st.lists(_elements), st.lists(_elements).map(tuple), st.dictionaries(st.text(), _elements)))
+@example((1, "a b", None, True, 2.5))
+@example(["x" * 1018])
+@example(["x" * 1019])
+@example(["x" * 1020])
+@example(["x" * 1021])
+def test_what_is_shown_of_arguments_is_what_celery_shows_of_them(values):
+    assert shown_plainly(values) in (None, saferepr(values, AMQP.argsrepr_maxsize, maxlevels=3))
+
+
+@pytest.mark.parametrize("values", [(), [], {}, (1,), [1, "a b", None], (True, 2.5, "é")])
+def test_few_arguments_are_shown_without_asking_celery(values):
+    assert saferepr(values, AMQP.argsrepr_maxsize, maxlevels=3) == shown_plainly(values)
