@@ -9,6 +9,8 @@ RESTATE := node_modules/.stamp
 WORKERS ?= 3
 MINUTES ?= 60
 SEED ?= 1
+# Histories and Redis's files of the chaos runs. On /dev/shm a run has many more jobs: there fsync costs nothing.
+KEEP ?= .chaos
 .DEFAULT_GOAL := help
 .PHONY: help venv restate up demo test check bench chaos chaos-quick chaos-long chaos-proof chaos-stock chaos-drills pins format clean
 .PHONY: check-format check-lint check-types check-imports check-lua check-docs
@@ -77,10 +79,10 @@ chaos-quick: venv ## Each fault but the longest once, then several at once, unde
 	$(BIN)/python -m chaos --seed $(SEED) --mixed 8
 
 chaos: venv ## All faults, with many mixed ones, for about 10 minutes
-	$(BIN)/python -m chaos --seed $(SEED) --minutes 10
+	$(BIN)/python -m chaos --seed $(SEED) --minutes 10 --keep $(KEEP)
 
-chaos-long: venv ## Rounds of 10 minutes with seeds in turn (MINUTES=60)
-	$(BIN)/python -m chaos --seed $(SEED) --minutes $(MINUTES)
+chaos-long: venv ## Rounds of 10 minutes with seeds in turn (MINUTES=60, KEEP=/dev/shm/chaos)
+	$(BIN)/python -m chaos --seed $(SEED) --minutes $(MINUTES) --keep $(KEEP)
 
 chaos-proof: venv ## Five builds that are broken on purpose: each must be caught
 	$(BIN)/python -m chaos --seed $(SEED) --prove
