@@ -98,18 +98,10 @@ def seen(
 def look(seen: Seen, url: str, flower_url: str, planted: dict[str, str], log: Path) -> None:
     """Use every secret as an argument, and keep what can be seen meanwhile and afterwards."""
     app, stock = make_app(url), make_app(url, installed=False)
-    ended = threading.Event()
-
-    def listen() -> None:
-        with app.connection_for_read() as connection:
-            receiver = app.events.Receiver(connection, {"*": seen.events.append})
-            while not ended.is_set():
-                try:
-                    receiver.capture(timeout=0.2, wakeup=False)
-                except TimeoutError:
-                    pass
-
-    listener = threading.Thread(target=listen)
+    connection = app.connection_for_read()
+    receiver = app.events.Receiver(connection, {"*": seen.events.append})
+    # Without a pause: what is sent between two captures is heard by none.
+    listener = threading.Thread(target=receiver.capture, kwargs={"wakeup": False})
     listener.start()
     client = redis.Redis.from_url(url, decode_responses=True)
     store = Store(redis.Redis.from_url(url), Keys("{jc}:"))
@@ -138,6 +130,7 @@ def look(seen: Seen, url: str, flower_url: str, planted: dict[str, str], log: Pa
             return states.count("FAILURE") == dead and names == {one["name"] for one in known.values()}
 
         wait_until(shown, "Flower has seen them all", 20)
+        wait_until(lambda: dead == _count(seen.events, "task-failed"), "so have we", 20)
         for task_id in json.loads(seen.flower["tasks"]):
             for page in (f"/api/task/info/{task_id}", f"/task/{task_id}"):
                 seen.flower[page] = httpx.get(f"{flower_url}{page}", trust_env=False).text
@@ -146,8 +139,9 @@ def look(seen: Seen, url: str, flower_url: str, planted: dict[str, str], log: Pa
         seen.stream = json.dumps(client.xrange("{jc}:transitions"))
         assert later.id in seen.stream
     finally:
-        ended.set()
+        receiver.should_stop = True
         listener.join(20)
+        connection.close()
         app.close()
         stock.close()
         client.close()
@@ -164,6 +158,10 @@ def use(app: Any, planted: dict[str, str]) -> None:
     bearer = {"Accept": f"Bearer {planted['bearer']}"}
     fetch.delay(f"redis://me:{planted['url']}@db/0", {**bearer, "X": planted["environment"]})
     app.tasks["careless.again"].delay(planted["retried"])
+
+
+def _count(events: list[dict[str, Any]], kind: str) -> int:
+    return sum(event["type"] == kind for event in events)
 
 
 def _answers(url: str) -> bool:
