@@ -9,7 +9,7 @@ RESTATE := node_modules/.stamp
 WORKERS ?= 4
 MINUTES ?= 60
 SEED ?= 1
-# Histories and Redis's files of the chaos runs. On /dev/shm a run has many more jobs: there fsync costs nothing.
+# Histories and Redis's files of the chaos runs. On /dev/shm no job waits for a disk.
 KEEP ?= .chaos
 .DEFAULT_GOAL := help
 .PHONY: help venv restate up demo test check bench chaos chaos-quick chaos-long chaos-proof chaos-stock chaos-drills pins format clean
@@ -77,7 +77,7 @@ bench: venv ## Compare with stock Celery (QUICK=1: one small round)
 	$(BIN)/python -m bench
 
 chaos-quick: venv ## Each fault but the longest once, then several at once, under 3 minutes (SEED=1)
-	$(BIN)/python -m chaos --seed $(SEED) --mixed 8
+	$(BIN)/python -m chaos --seed $(SEED) --mixed 8 --keep $(KEEP)
 
 chaos: venv ## All faults, with many mixed ones, for about 10 minutes
 	$(BIN)/python -m chaos --seed $(SEED) --minutes 10 --keep $(KEEP)
@@ -86,7 +86,7 @@ chaos-long: venv ## Rounds of 10 minutes with seeds in turn (MINUTES=60, KEEP=/d
 	$(BIN)/python -m chaos --seed $(SEED) --minutes $(MINUTES) --keep $(KEEP)
 
 chaos-proof: venv ## Five builds that are broken on purpose: each must be caught
-	$(BIN)/python -m chaos --seed $(SEED) --prove
+	$(BIN)/python -m chaos --seed $(SEED) --prove --keep $(KEEP)
 
 chaos-stock: venv ## What the same faults do to stock Celery, for comparison
 	$(BIN)/python -m chaos.resets --seed $(SEED)

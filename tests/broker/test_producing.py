@@ -143,3 +143,8 @@ def test_what_is_shown_of_arguments_is_what_celery_shows_of_them(values):
 @pytest.mark.parametrize("values", [(), [], {}, (1,), [1, "a b", None], (True, 2.5, "é")])
 def test_few_arguments_are_shown_without_asking_celery(values):
     assert saferepr(values, AMQP.argsrepr_maxsize, maxlevels=3) == shown_plainly(values)
+
+
+@pytest.mark.parametrize("values", [("x" * 1024,), [1] * 17, ("it's",), ([1],), {"a": 1}, (b"1",)])
+def test_what_is_long_or_has_parts_is_left_to_celery(values):
+    assert shown_plainly(values) is None
