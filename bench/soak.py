@@ -85,17 +85,22 @@ def _workflow_run(number: int) -> dict[str, Any]:
     return {
         "action": "completed",
         "workflow": {"id": number % 4, "name": name},
-        "workflow_run": {"id": number, "name": name, "status": "completed", "conclusion": "success"},
+        "workflow_run": {"id": number + 1, "name": name, "status": "completed", "conclusion": "success"},
         "repository": {"full_name": "example/soak"},
     }
 
 
 class Memory:
-    """Resident megabytes of every process of a fleet, those that it started counted with it."""
+    """Resident megabytes of every process of a fleet, those that it started counted with it.
 
-    def __init__(self, home: Path, supervisor: int) -> None:
+    A page that several processes share counts for each by its part, so that the sum is what is used.
+    """
+
+    def __init__(self, home: Path, supervisor: int, store: Store) -> None:
         self._state = home / "fleet.json"
         self._supervisor = supervisor
+        self._store = store
+        self._unbounded: list[float] = []
         self.samples: list[dict[str, float]] = []
 
     def sample(self) -> dict[str, float]:
@@ -106,6 +111,10 @@ class Memory:
             own = psutil.Process(process["pid"])
             found[name] = sum(_resident_mb(each.pid) for each in (own, *own.children(recursive=True)))
         self.samples.append(found)
+        # The stream of transitions grows until it has `transitions_max` entries, after some ten minutes here.
+        used = self._store.client.info("memory")["used_memory"]  # type: ignore[index]
+        stream = self._store.client.memory_usage(self._store.keys.transitions, samples=0) or 0
+        self._unbounded.append((used - stream) / (1 << 20))  # type: ignore[operator]
         return found
 
     @property
@@ -114,17 +123,21 @@ class Memory:
         return max(sum(sample.values()) for sample in self.samples)
 
     def growth_mb(self) -> dict[str, float]:
-        """Of each process, how much more the mean of the last quarter is than that of the one before."""
+        """Of each process, how much more the mean of the last quarter is than that of the one before.
+
+        Of Redis, what it holds besides the stream of transitions.
+        """
+        courses = {name: [sample[name] for sample in self.samples] for name in self.samples[-1]}
+        courses["redis"] = self._unbounded
         quarter = len(self.samples) // 4
-        before, last = self.samples[-2 * quarter : -quarter], self.samples[-quarter:]
         return {
-            name: round(mean(one[name] for one in last) - mean(one[name] for one in before), 1)
-            for name in self.samples[-1]
+            name: round(mean(course[-quarter:]) - mean(course[-2 * quarter : -quarter]), 1)
+            for name, course in courses.items()
         }
 
 
 def _resident_mb(pid: int) -> float:
-    return float(psutil.Process(pid).memory_info().rss) / (1 << 20)
+    return float(psutil.Process(pid).memory_full_info().pss) / (1 << 20)
 
 
 def soak(minutes: float, rate: float) -> dict[str, Any]:
@@ -134,7 +147,9 @@ def soak(minutes: float, rate: float) -> dict[str, Any]:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-"))) / "home"
         (home / "data" / _ADR).parent.mkdir(parents=True)
         (home / "data" / _ADR).write_text(_ADR_TEXT)
-        environment = child_environment(home, GITHUB_WEBHOOK_SECRET=secret, JOELCLAW_EVENTS_TOKEN=token)
+        environment = child_environment(
+            home, GITHUB_WEBHOOK_SECRET=secret, JOELCLAW_EVENTS_TOKEN=token, FLOWER_UNAUTHENTICATED_API="1"
+        )
         command = [sys.executable, "-m", "joelclaw_tasks.cli.app", "up", "--json"]
         began = time.monotonic()
         fleet = stack.enter_context(
@@ -146,7 +161,7 @@ def soak(minutes: float, rate: float) -> dict[str, Any]:
         store = Store.connect(Settings(redis_url=urls["redis_url"]))
         stack.callback(store.client.close)
         client = stack.enter_context(httpx.Client(base_url=urls["ingress_url"], timeout=30, trust_env=False))
-        stream, memory = Stream(client, secret, token), Memory(home, fleet.pid)
+        stream, memory = Stream(client, secret, token), Memory(home, fleet.pid, store)
         sent, waiting_most = _send_steadily(stream, memory, store, minutes, rate)
         wait_for(lambda: store.snapshot()["total"] == 0, "all is done", 60)
         ends = Counter(

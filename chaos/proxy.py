@@ -19,11 +19,11 @@ import socket
 import struct
 import sys
 import threading
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_CHUNK_BYTES = 65_536
 
 Answer = TypeVar("Answer")
 
@@ -36,21 +36,21 @@ class FaultProxy:
 
     def __init__(self, target_port: int, rtt_ms: float = 0.0) -> None:
         self._target_port = target_port
-        self._delay_s = rtt_ms / 2_000
+        self.delay_s = rtt_ms / 2_000
+        self.is_held = False
         self._links: set[_Link] = set()
+        self._joining: set[asyncio.Task[None]] = set()
         self._refusing = False
-        self._open = asyncio.Event()
         # `select` waits to the microsecond; epoll rounds up to the next millisecond.
         self._loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
-        self._server = self._run(asyncio.start_server(self._join, "127.0.0.1", 0))
-        self._loop.call_soon_threadsafe(self._open.set)
+        self._server = self._run(self._listen())
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def latency(self, rtt_ms: float) -> None:
         """Make round trips so much longer, from the next chunk on."""
-        self._delay_s = rtt_ms / 2_000
+        self.delay_s = rtt_ms / 2_000
 
     def reset_all(self) -> int:
         """RST to both ends of every connection; answers how many there were."""
@@ -62,7 +62,7 @@ class FaultProxy:
 
     def hold(self, held: bool) -> None:
         """Deliver nothing in either direction, or deliver what was held."""
-        self._loop.call_soon_threadsafe(self._open.clear if held else self._open.set)
+        self._loop.call_soon_threadsafe(self._hold, held)
 
     def half_open(self) -> int:
         """Deliver nothing any more on the connections that are there; answers how many there were."""
@@ -74,7 +74,6 @@ class FaultProxy:
 
     def close(self) -> None:
         """End the proxy and its thread."""
-        self._loop.call_soon_threadsafe(self._open.set)
         self._run(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
@@ -83,13 +82,16 @@ class FaultProxy:
     def _run(self, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
+    async def _listen(self) -> asyncio.Server:
+        return await self._loop.create_server(self._accept, "127.0.0.1", 0)
+
     async def _close(self) -> None:
         self._server.close()
+        self._refusing = True
         await self._reset_all()
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # more may come while these end
-            for task in others:
-                task.cancel()
-            await asyncio.wait(others, timeout=0.5)
+        for task in self._joining:
+            task.cancel()
+        await asyncio.sleep(0)
 
     async def _reset_all(self) -> int:
         links, self._links = self._links, set()
@@ -108,94 +110,142 @@ class FaultProxy:
             link.answer_bytes_left = after_bytes
         return len(self._links)
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _hold(self, held: bool) -> None:
+        self.is_held = held
+        for link in list(self._links):
+            link.pump()
+
+    def _accept(self) -> _End:
+        return _Link(self, self._loop).near
+
+    def join(self, link: _Link) -> None:
+        """The near end of a link is connected."""
+        task = self._loop.create_task(self._join(link))
+        self._joining.add(task)
+        task.add_done_callback(self._joining.discard)
+
+    async def _join(self, link: _Link) -> None:
+        """Connect the far end; what the near one sends meanwhile waits."""
         if self._refusing:
-            _reset(writer)
+            link.reset()
             return
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            await self._loop.create_connection(lambda: link.far, "127.0.0.1", self._target_port)
         except OSError:
-            _reset(writer)
+            link.reset()
             return
-        link = _Link(writer, far_writer)
+        if link.near.is_over or self._refusing:
+            link.reset()
+            return
         self._links.add(link)
-        try:
-            await asyncio.gather(
-                self._copy(link, reader, far_writer, answers=False),
-                self._copy(link, far_reader, writer, answers=True),
-            )
-        except asyncio.CancelledError:
-            pass  # the proxy ends
-        finally:
-            if not link.is_dead:  # else it is kept, for what nobody keeps is closed
-                self._links.discard(link)
+        link.pump()
 
-    async def _copy(
-        self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool
-    ) -> None:
-        pending: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-        delivering = asyncio.create_task(self._deliver(link, pending, writer, answers=answers))
-        try:
-            while chunk := await reader.read(_CHUNK_BYTES):
-                pending.put_nowait((self._loop.time() + self._delay_s, chunk))
-        except OSError:
-            pass
-        pending.put_nowait((self._loop.time() + self._delay_s, b""))
-        await delivering
-
-    async def _deliver(
-        self,
-        link: _Link,
-        pending: asyncio.Queue[tuple[float, bytes]],
-        writer: asyncio.StreamWriter,
-        *,
-        answers: bool,
-    ) -> None:
-        try:
-            while True:
-                due_at, chunk = await pending.get()
-                wait_s = due_at - self._loop.time()
-                if wait_s > 0:
-                    await asyncio.sleep(wait_s)
-                await self._open.wait()
-                if link.is_dead:
-                    if chunk:
-                        continue
-                    return  # nobody is told of the end of it either
-                if not chunk:
-                    writer.close()
-                    return
-                if answers and link.answer_bytes_left is not None:
-                    chunk = chunk[: link.answer_bytes_left]
-                    link.answer_bytes_left -= len(chunk)
-                writer.write(chunk)
-                await writer.drain()
-                if link.answer_bytes_left == 0:
-                    link.reset()
-                    return
-        except OSError:
-            pass  # its own reader passes that on
+    def forget(self, link: _Link) -> None:
+        """Both ends of a link are over."""
+        self._links.discard(link)
 
 
 class _Link:
-    """Two joined connections."""
+    """Two joined connections: what one receives is written to the other."""
 
-    def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
-        self._ends = (near, far)
+    def __init__(self, proxy: FaultProxy, loop: asyncio.AbstractEventLoop) -> None:
+        self.proxy = proxy
+        self.loop = loop
         self.is_dead = False
         self.answer_bytes_left: int | None = None
+        self.near = _End(self)
+        self.far = _End(self)
+        self.near.other, self.far.other = self.far, self.near
 
     def reset(self) -> None:
         """RST to both ends."""
-        for writer in self._ends:
-            _reset(writer)
+        for end in (self.near, self.far):
+            end.reset()
+
+    def pump(self) -> None:
+        """Deliver what may be delivered by now."""
+        for end in (self.near, self.far):
+            end.pump()
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
-    sock = writer.get_extra_info("socket")
-    if sock is not None and sock.fileno() >= 0:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    writer.transport.abort()
+class _End(asyncio.Protocol):
+    """One of the two connections of a link; keeps what it received until it may be delivered."""
+
+    other: _End
+
+    def __init__(self, link: _Link) -> None:
+        self._link = link
+        self._transport: Any = None
+        self._waiting: deque[tuple[float, bytes]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_over = False
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        if self is self._link.near:
+            self._link.proxy.join(self._link)
+
+    def data_received(self, data: bytes) -> None:
+        proxy = self._link.proxy
+        if self._waiting or proxy.delay_s or proxy.is_held or self.other._transport is None:
+            self._waiting.append((self._link.loop.time() + proxy.delay_s, data))
+            self.pump()
+        else:
+            self._deliver(data)
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002  # a reset ends the other end as well
+        self.is_over = True
+        self._waiting.append((self._link.loop.time() + self._link.proxy.delay_s, b""))
+        self.pump()
+        if self.other.is_over and not self._link.is_dead:  # else it is kept: nobody may hear of its end
+            self._link.proxy.forget(self._link)
+
+    def pause_writing(self) -> None:
+        if not self.other.is_over:
+            self.other._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self.other.is_over:
+            self.other._transport.resume_reading()
+
+    def pump(self) -> None:
+        """Deliver what is due, and look again when the next is."""
+        if self._link.proxy.is_held or self.other._transport is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            due_at, data = self._waiting[0]
+            if due_at > self._link.loop.time():
+                self._timer = self._link.loop.call_at(due_at, self.pump)
+                return
+            self._waiting.popleft()
+            self._deliver(data)
+
+    def _deliver(self, data: bytes) -> None:
+        link, other = self._link, self.other
+        if link.is_dead or other.is_over or other._transport.is_closing():
+            return
+        if not data:
+            other._transport.close()
+            return
+        is_answer = self is link.far
+        if is_answer and link.answer_bytes_left is not None:
+            data = data[: link.answer_bytes_left]
+            link.answer_bytes_left -= len(data)
+        other._transport.write(data)
+        if is_answer and link.answer_bytes_left == 0:
+            link.reset()
+
+    def reset(self) -> None:
+        """RST, if it is connected."""
+        if self._transport is None or self.is_over:
+            return
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.fileno() >= 0:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._transport.abort()
 
 
 def main() -> None:
