@@ -1,4 +1,4 @@
-"""Records, pacing and the profile reader."""
+"""Records, pacing, the profile reader and what the soak complains of."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from bench.producer import pace, publish
 from bench.profile import read_samples, report
 from bench.records import Record, RecordWriter, count_records, read_records
+from bench.soak import complaints, growth
 
 
 def test_a_file_that_no_task_has_written_yet_holds_no_records(tmp_path: Path) -> None:
@@ -68,3 +69,31 @@ def test_samples_become_microseconds_per_task_without_the_start_up() -> None:
     assert (app.self_us, app.total_us, app.is_ours) == (100.0, 400.0, False)
     assert len(costs) == 2
     assert "300.0  joelclaw_tasks" in report(list(costs.values()), top=5)
+
+
+AS_IT_SHOULD_BE = {
+    "statuses": {200: 7, 202: 3}, "ends": {"completed": 11}, "flower": {"SUCCESS": 11}, "peak_mb": 699.9,
+    "growth_mb": {"redis": 5.0, "beat": -1.0},
+}  # fmt: skip
+
+
+def test_growth_is_from_the_third_quarter_to_the_last() -> None:
+    courses = {"starts": [1.0, 9.0, 9.0, 9.0], "leaks": [1.0, 2.0, 3.0, 4.5], "falls": [9.0, 9.0, 9.0, 8.0]}
+    assert growth(courses) == {"starts": 0.0, "leaks": 1.5, "falls": -1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("statuses", {200: 9, 503: 1}, ["not every request was accepted"]),
+        ("ends", {"completed": 10, "discarded": 1}, ["not every job was completed"]),
+        ("flower", {"STARTED": 3}, ["Flower does not show finished tasks"]),
+        ("peak_mb", 700.1, ["more than 700 MB"]),
+        ("growth_mb", {"redis": 0.0, "flower": 5.1}, ["a process still grows"]),
+        ("peak_mb", 532.0, []),
+    ],
+)
+def test_a_soak_is_red_for_each_thing_that_is_not_as_it_should_be(
+    name: str, value: object, said: list[str]
+) -> None:
+    assert complaints(AS_IT_SHOULD_BE | {name: value}) == said
