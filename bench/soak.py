@@ -123,7 +123,7 @@ class Memory:
         return max(sum(sample.values()) for sample in self.samples)
 
     def growth_mb(self) -> dict[str, float]:
-        """What `growth` says of each process; of Redis, of what it holds besides the stream of transitions."""
+        """What `growth` says of each process, and of Redis without its stream of transitions."""
         courses = {name: [sample[name] for sample in self.samples] for name in self.samples[-1]}
         return growth(courses | {"redis": self._unbounded})
 
