@@ -82,9 +82,10 @@ def test_a_worker_that_dies_after_a_jump_back_is_noticed_all_the_same(
     site: Site, set_clock: Callable[[int], None]
 ):
     doomed = site.start("solo").wait_ready()
-    job = site.work.delay("work", 3.0)
+    job = site.work.delay("work", 8.0)  # longer than the other worker takes to start on a busy machine
     wait_until(lambda: site.effects("work:started"), "it runs")
     site.start("threads").wait_ready()
+    assert [] == site.effects("work:finished")
     set_clock(-STEP_S)
     doomed.kill()
     wait_until(lambda: 2 == len(site.effects("work:started")), "it started elsewhere", 8)
