@@ -89,7 +89,7 @@ def test_a_worker_that_dies_after_a_jump_back_is_noticed_all_the_same(
     set_clock(-STEP_S)
     doomed.kill()
     wait_until(lambda: 2 == len(site.effects("work:started")), "it started elsewhere", 8)
-    site.wait_gone(job.id)
+    site.wait_gone(job.id, 20)
     assert [job.id] == site.effects("work:finished")
 
 
