@@ -1,14 +1,21 @@
-"""Delivery: what a consumer receives for a job; it knows why it was refused."""
+"""Delivery: what a consumer receives for a job, read from the job; it knows why it was refused."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from kombu.transport import virtual
+from kombu.utils.json import loads
 
+from joelclaw_tasks.broker.elements import BATCH_PREFIX, batch_message
 from joelclaw_tasks.broker.evidence import describe, refusal
+from joelclaw_tasks.broker.jobs import TAG_HEADER
 from joelclaw_tasks.core.failure import Failure
+from joelclaw_tasks.core.format import FORMAT_PROPERTY, require_known
+from joelclaw_tasks.core.reply import Claimed
 
 
 class Delivery(virtual.Message):
@@ -44,3 +51,29 @@ class Delivery(virtual.Message):
         if error is None or isinstance(error, KeyError):
             return refusal("UnknownTask", f"unknown task: this worker has no task {name!r}", place=name)
         return refusal("Unreadable", describe(error), place=name)
+
+
+#: `json.loads` looks for the encoding of bytes and asks for options with every message.
+_read_plain = json.JSONDecoder().decode
+
+
+def message_of(job: Claimed) -> dict[str, Any]:
+    """The message as the worker gets it: under its delivery tag, and with nothing left to wait for."""
+    # kombu's reader also knows its own types (dates, UUIDs), which few messages hold, at twice the time.
+    read: Callable[[str], dict[str, Any]] = loads if b'"__type__"' in job.payload else _read_plain
+    if job.payload.startswith(BATCH_PREFIX):
+        message = batch_message(job.payload)
+    else:
+        message = read(job.payload.decode())
+    headers = message.setdefault("headers", {})
+    if "id" in headers:
+        headers["id"] = job.tag.rsplit("#", 2)[0]  # a debounced call runs as the job that it became part of
+    properties = message["properties"]
+    require_known(properties.get(FORMAT_PROPERTY, 1), "the message")
+    properties["delivery_tag"] = job.tag
+    headers[TAG_HEADER] = job.tag
+    headers["eta"] = None  # it waited in Redis
+    if int(job.tag.rpartition("#")[2]) - 1 > (headers.get("retries") or 0):
+        headers["redelivered"] = True
+        properties.setdefault("delivery_info", {})["redelivered"] = True
+    return message

@@ -13,7 +13,7 @@ from joelclaw_tasks.broker.alarm import Alarm
 from joelclaw_tasks.silence import suspect
 
 if TYPE_CHECKING:
-    from joelclaw_tasks.broker.transport import Channel
+    from joelclaw_tasks.broker.intake import Intake
 
 
 class Poller(stock.MultiChannelPoller):
@@ -22,7 +22,7 @@ class Poller(stock.MultiChannelPoller):
     def __init__(self) -> None:
         super().__init__()
         self.alarm = Alarm()
-        self._expected: dict[int, Channel] = {}  # sockets of exchanges under way
+        self._expected: dict[int, Intake] = {}  # sockets of exchanges under way
         self._subclients_checked_at = 0.0
         self._alarm_fd = -1  # until an event loop polls it
         self._alarm_poller: Any = None
@@ -69,7 +69,7 @@ class Poller(stock.MultiChannelPoller):
             if not channel._in_poll:
                 suspect(connection, sent_at)
         for channel in list(self._channels):
-            channel.check_exchange()
+            channel.intake.check()
 
     def on_poll_start(self) -> None:
         # kombu goes on calling this for a connection that is gone: then there are no channels.
@@ -87,16 +87,16 @@ class Poller(stock.MultiChannelPoller):
             return super().on_readable(fileno)
         self.alarm.clear()
         for channel in list(self._channels):
-            channel.pump()
+            channel.intake.pump()
         return None
 
-    def expect(self, fileno: int, channel: Channel) -> None:
-        """Tell the channel when this socket is readable, once."""
-        self._expected[fileno] = channel
+    def expect(self, fileno: int, intake: Intake) -> None:
+        """Tell the intake when this socket is readable, once."""
+        self._expected[fileno] = intake
 
-    def forget(self, channel: Channel) -> None:
-        """Expect nothing more for the channel: a socket that is closed must not be polled."""
-        for fileno in [fileno for fileno, expecting in self._expected.items() if expecting is channel]:
+    def forget(self, intake: Intake) -> None:
+        """Expect nothing more for the intake: a socket that is closed must not be polled."""
+        for fileno in [fileno for fileno, expecting in self._expected.items() if expecting is intake]:
             del self._expected[fileno]
             self._unregister_from_poll(fileno)
 

@@ -31,8 +31,8 @@ class QoS(stock.QoS):
             self.channel.holder.discard(delivery_tag, failure)
         virtual.QoS.ack(self, delivery_tag)  # first: whoever tells of the finish may fill its room
         if not failure and self.channel.holder.owns(delivery_tag):
-            self.channel.finish(delivery_tag)
-        self.channel.on_room()
+            self.channel.intake.finish(delivery_tag)
+        self.channel.intake.on_room()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Back to its lane with `requeue`, else to the dead letter."""
@@ -73,4 +73,4 @@ class QoS(stock.QoS):
 
     def _forget(self, delivery_tag: str) -> None:
         virtual.QoS.ack(self, delivery_tag)
-        self.channel.on_room()
+        self.channel.intake.on_room()

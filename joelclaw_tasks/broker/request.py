@@ -45,7 +45,7 @@ class Request(CeleryRequest):
 
     def acknowledge(self) -> None:
         """Celery leaves acks to the next turn of its event loop; the solo pool is inside that loop."""
-        if self.acknowledged or not self.message.channel.is_delivering():
+        if self.acknowledged or not self.message.channel.intake.is_delivering():
             super().acknowledge()
             return
         self.message.ack_log_error(logger, self._connection_errors)

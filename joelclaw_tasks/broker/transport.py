@@ -10,12 +10,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty
-from threading import get_ident
 from time import monotonic
 from typing import Any
 
@@ -24,10 +22,10 @@ from kombu.log import get_logger
 from kombu.transport import redis as stock
 from kombu.utils.json import JSONEncoder, loads
 
-from joelclaw_tasks.broker.delivery import Delivery
-from joelclaw_tasks.broker.elements import BATCH_PREFIX, batch_message
+from joelclaw_tasks.broker.delivery import Delivery, message_of
 from joelclaw_tasks.broker.evidence import describe, refusal
-from joelclaw_tasks.broker.holder import Exchange, Holder, holder_for
+from joelclaw_tasks.broker.holder import Holder, holder_for
+from joelclaw_tasks.broker.intake import Intake
 from joelclaw_tasks.broker.jobs import (
     REASON_PROPERTY,
     TAG_HEADER,
@@ -41,7 +39,6 @@ from joelclaw_tasks.broker.qos import QoS
 from joelclaw_tasks.broker.resending import admit_once
 from joelclaw_tasks.broker.verifying import Verifier
 from joelclaw_tasks.core.caller import is_full
-from joelclaw_tasks.core.format import FORMAT_PROPERTY, require_known
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.reply import Claim, Claimed
@@ -52,10 +49,6 @@ from joelclaw_tasks.silence import heard
 
 logger = get_logger(__name__)
 
-#: An answer of Redis that takes longer than this does not hold up the event loop.
-ANSWER_WITHIN_S = 0.0005
-#: Then the event loop has its turn: remote control, heartbeats, timers.
-TURN_S = 0.01
 #: Redis 6.2 takes 0.001 s for 0, which is for ever; and it looks at its clock ten times a second only.
 SHORTEST_BLOCK_S = 0.01
 #: How often the lists of stock producers are looked at while there is other work.
@@ -101,14 +94,8 @@ class Channel(stock.Channel):
         #: worker a quarter of its CPU.
         self._kept_client: redis.Redis | None = None
         self._store: Store | None = None
-        self._admitting: dict[str, None] = {}  # queues whose deliveries are leases, in order
-        self._hungry = False  # work may be ready: claim before blocking again
-        self._cancelled = False
-        self._look_again_at = 0.0
-        self._exchange: Exchange | None = None  # under way: its answer is not read yet
-        self._is_expected = False  # its socket is polled
-        self._expected_since = 0.0
-        self._pumping_in = 0  # the thread that is inside pump()
+        self.admitting: dict[str, None] = {}  # queues whose deliveries are leases, in order
+        self.intake = Intake(self)
         self._holder: Holder | None = None
         self._drain_inboxes_at = 0.0
         self._signing = signing_of_environment()
@@ -172,78 +159,22 @@ class Channel(stock.Channel):
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         # Replies and events are consumed without acks and stay on kombu's lists.
         if not no_ack and queue not in self._fanout_queues:
-            self._admitting[queue] = None
-            self._cancelled = False
-            self._hungry = True
-            self.connection.cycle.alarm.ring()
+            self.admitting[queue] = None
+            self.intake.begin()
         return super().basic_consume(queue, no_ack, *args, **kwargs)
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         queue = self._tag_to_queue.get(consumer_tag)
-        self.end_exchange()  # while its jobs still have a consumer
+        self.intake.end_exchange()  # while its jobs still have a consumer
         result = super()._basic_cancel(consumer_tag)
-        if queue in self._admitting and queue not in self._active_queues:
-            del self._admitting[queue]
-            if not self._admitting:
-                # The event loop may end now, while tasks still finish: nobody would flush for them.
-                self._cancelled = True
-                self.holder.flush()
+        if queue in self.admitting and queue not in self._active_queues:
+            del self.admitting[queue]
+            if not self.admitting:
+                self.intake.cancel()  # the event loop may end now, while tasks still finish
         return result
 
-    def pump(self) -> bool:
-        """Tell Redis what finished, claim what there is room for, deliver it. Event loop only.
-
-        Answers whether something was delivered. The solo pool runs a task inside its delivery, so
-        there is more to tell at once: exchanges of one turn spare it the event loop between tasks.
-        """
-        if self._is_expected:
-            return False
-        delivered = False
-        self._pumping_in = get_ident()
-        try:
-            until = monotonic() + TURN_S
-            while True:
-                self._begin_exchange()
-                if self._exchange is None or not self._has_answer():
-                    break
-                delivered = self.end_exchange() or delivered
-                if monotonic() > until:
-                    break
-        finally:
-            self._pumping_in = 0
-        if self._exchange is not None:
-            # The loop does not wait for a Redis that is far away: it reads when the socket is readable.
-            self._is_expected = True
-            self._expected_since = monotonic()
-            self.connection.cycle.expect(self._exchange.fileno(), self)
-        elif self._wants_exchange():
-            self._ring()
-        return delivered
-
-    def on_answer(self) -> bool:
-        """The answer of the exchange under way can be read. Event loop only."""
-        self._is_expected = False
-        return self.pump()
-
-    def check_exchange(self) -> None:
-        """Give up on an answer that is overdue: its connection ends, and the worker connects anew."""
-        waits_s = monotonic() - self._expected_since
-        patience_s = self.brpop_timeout + self.health_check_interval
-        if self._exchange is not None and self._is_expected and waits_s > patience_s:
-            logger.warning("Redis has not answered for %.0f s; its connection is given up", waits_s)
-            self._exchange.give_up(self._expected_since)
-
-    def end_exchange(self) -> bool:
-        """Read the answer of the exchange under way and deliver what it claimed. Event loop only."""
-        exchange, self._exchange = self._exchange, None
-        if self._is_expected:
-            self._is_expected = False
-            self.connection.cycle.forget(self)
-        if exchange is None:
-            return False
-        claim = exchange.end()
-        if exchange.most:
-            self._note(claim)
+    def take(self, claim: Claim) -> bool:
+        """Deliver what was claimed; whether that was anything. Event loop only."""
         if self._closing:
             self.holder.release([job.tag for job in claim.jobs], reason="worker stopped")
             return False
@@ -252,57 +183,6 @@ class Channel(stock.Channel):
         jobs = self._verified(claim.jobs)
         self._deliver(jobs)
         return bool(jobs)
-
-    def finish(self, delivery_tag: str) -> None:
-        """A job is done; from any thread."""
-        self.holder.finish(delivery_tag)
-        transport = self.connection
-        if transport is None or self._cancelled or not transport.in_event_loop:
-            self.holder.flush()
-        elif self.is_delivering():
-            self._begin_exchange()  # the solo pool: Redis works while Celery winds the task up
-        else:
-            self._ring()
-
-    def is_delivering(self) -> bool:
-        """Whether this thread is inside a delivery of this channel: the solo pool runs the task there."""
-        return self._pumping_in == get_ident()
-
-    def on_room(self) -> None:
-        """A delivered message is settled; from any thread."""
-        if self._hungry and self.connection is not None:
-            self._ring()
-
-    def _wants_exchange(self) -> bool:
-        if self._closing or self.closed or not self._admitting:
-            return False
-        return (self._hungry and self.qos.room() > 0) or self.holder.has_finished()
-
-    def _begin_exchange(self) -> None:
-        """Start an exchange when one is wanted and none is under way."""
-        if self._exchange is None and self._wants_exchange():
-            most = self.qos.room() if self._hungry else 0
-            inboxes = self._inboxes() if most else ()
-            if most:
-                self.holder.serves(self._admitting, self.qos.prefetch_count or 0)
-            self._exchange = self.holder.begin_exchange(list(self._admitting), most, inboxes)
-
-    def _has_answer(self) -> bool:
-        """Whether the answer of the exchange under way is there, or will be in a moment."""
-        if self._exchange is None or not self.connection.in_event_loop:
-            return True
-        readable, _, _ = select.select([self._exchange.fileno()], [], [], ANSWER_WITHIN_S)
-        return bool(readable)
-
-    def _ring(self) -> None:
-        # While this very thread pumps, it looks for more by itself.
-        if not self.is_delivering():
-            self.connection.cycle.alarm.ring()
-
-    def _note(self, claim: Claim) -> None:
-        self._hungry = claim.more or claim.inbox
-        wait_s = self.brpop_timeout if claim.next_due_ms is None else claim.next_due_ms / 1000
-        self._look_again_at = monotonic() + min(wait_s, self.brpop_timeout)
 
     def _verified(self, jobs: list[Claimed]) -> list[Claimed]:
         """The jobs that may run here: all of them, unless signatures are required."""
@@ -317,7 +197,7 @@ class Channel(stock.Channel):
     def _deliver(self, jobs: list[Claimed]) -> None:
         for position, job in enumerate(jobs):
             try:
-                self.connection._deliver(_message_of(job), job.queue)
+                self.connection._deliver(message_of(job), job.queue)
             except Exception as error:  # see _refuse
                 if not self._refuse(job, error):
                     self.holder.release(
@@ -375,22 +255,22 @@ class Channel(stock.Channel):
     # -- blocking until there is work ---------------------------------------------------------
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        if self._hungry and self._admitting:
+        if self.intake.is_hungry and self.admitting:
             return  # the alarm has been rung: claim first, and block only when nothing is ready
         queues = self._queue_cycle.consume(len(self.active_queues))
         if not queues:
             return
-        keys = [self.store.keys.wake(queue) for queue in queues if queue in self._admitting]
+        keys = [self.store.keys.wake(queue) for queue in queues if queue in self.admitting]
         keys.extend(
             self.global_keyprefix + self._q_for_pri(queue, priority)
             for priority in self.priority_steps
             for queue in queues
-            if queue not in self._admitting
+            if queue not in self.admitting
         )
         if timeout is None:
             timeout = self.brpop_timeout
-            if self._admitting and timeout:
-                timeout = min(timeout, max(SHORTEST_BLOCK_S, self._look_again_at - monotonic()))
+            if self.admitting and timeout:
+                timeout = min(timeout, max(SHORTEST_BLOCK_S, self.intake.look_again_at - monotonic()))
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
         self.client.connection.send_command("BRPOP", *keys, timeout or 0)
@@ -415,28 +295,29 @@ class Channel(stock.Channel):
             return True
         if self._closing and popped:
             self.store.client.lpush(self.store.keys.wake(key[len(wake_prefix) :]), "1")
-        elif self._admitting:
-            self._hungry = True
-            if self.pump() or popped:
+        elif self.admitting:
+            self.intake.is_hungry = True
+            if self.intake.pump() or popped:
                 return True
         raise Empty
 
     # -- messages of stock producers ----------------------------------------------------------
 
-    def _inboxes(self) -> list[tuple[str, str]]:
+    def inboxes(self) -> list[tuple[str, str]]:
+        """The lists that the next claim looks at too, each with its queue; none most of the time."""
         now = monotonic()
         if now < self._drain_inboxes_at:
             return []
         self._drain_inboxes_at = now + INBOX_INTERVAL_S
         return [
             (queue, self.global_keyprefix + self._q_for_pri(queue, priority))
-            for queue in self._admitting
+            for queue in self.admitting
             for priority in self.priority_steps
         ]
 
     def _adopt_inboxes(self) -> None:
         """Admit what older clients pushed on plain lists; a message leaves the inbox once it is a job."""
-        for queue in self._admitting:
+        for queue in self.admitting:
             self.store.adopt(queue, functools.partial(self._read_payload, queue))
 
     def _read_payload(self, queue: str, payload: bytes) -> Job:
@@ -466,14 +347,14 @@ class Channel(stock.Channel):
     def _get(self, queue: str) -> Any:
         claim = self.holder.exchange([queue], 1, [(queue, self.global_keyprefix + queue)])
         if claim.inbox:
-            self._admitting.setdefault(queue)
+            self.admitting.setdefault(queue)
             self._adopt_inboxes()
-            del self._admitting[queue]
+            del self.admitting[queue]
             claim = self.holder.exchange([queue], 1)
         jobs = self._verified(claim.jobs)
         if not jobs:
             raise Empty
-        return _message_of(jobs[0])
+        return message_of(jobs[0])
 
     def _size(self, queue: str) -> int:
         # kombu asks in a transaction, which a full Redis refuses even when it only reads.
@@ -498,7 +379,7 @@ class Channel(stock.Channel):
     def close(self) -> None:
         self._closing = True
         try:
-            self.end_exchange()
+            self.intake.end_exchange()
         except (CoreUnreachable, redis.RedisError) as error:
             logger.warning("the last claim is given back later: %s", error)
         super().close()
@@ -550,27 +431,3 @@ class Transport(stock.Transport):
 
 #: `kombu.utils.json.dumps` makes an encoder for every message.
 _encode = JSONEncoder().encode
-#: `json.loads` looks for the encoding of bytes and asks for options with every message.
-_read_plain = json.JSONDecoder().decode
-
-
-def _message_of(job: Claimed) -> dict[str, Any]:
-    """The message as the worker gets it: under its delivery tag, and with nothing left to wait for."""
-    # kombu's reader also knows its own types (dates, UUIDs), which few messages hold, at twice the time.
-    read: Callable[[str], dict[str, Any]] = loads if b'"__type__"' in job.payload else _read_plain
-    if job.payload.startswith(BATCH_PREFIX):
-        message = batch_message(job.payload)
-    else:
-        message = read(job.payload.decode())
-    headers = message.setdefault("headers", {})
-    if "id" in headers:
-        headers["id"] = job.tag.rsplit("#", 2)[0]  # a debounced call runs as the job that it became part of
-    properties = message["properties"]
-    require_known(properties.get(FORMAT_PROPERTY, 1), "the message")
-    properties["delivery_tag"] = job.tag
-    headers[TAG_HEADER] = job.tag
-    headers["eta"] = None  # it waited in Redis
-    if int(job.tag.rpartition("#")[2]) - 1 > (headers.get("retries") or 0):
-        headers["redelivered"] = True
-        properties.setdefault("delivery_info", {})["redelivered"] = True
-    return message

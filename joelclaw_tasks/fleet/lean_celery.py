@@ -1,8 +1,7 @@
 """`python -m joelclaw_tasks.fleet.lean_celery …` is `celery …` without the commands of other packages.
 
 Celery imports the commands that packages add to it before it knows which one was asked for: Flower's brings a
-web server into every worker and beat, 14 MB and 80 ms of CPU in each. The fleet starts these this way; `celery`
-itself works as ever.
+web server, up to 14 MB and 80 ms of CPU into every worker and beat. The fleet starts these this way.
 """
 
 from __future__ import annotations

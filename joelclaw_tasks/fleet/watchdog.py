@@ -100,12 +100,12 @@ class Watchdog(threading.Thread):
         if self._is_solo and channel.qos._delivered:
             return False
         is_hung = not self._is_solo and self._turned_at < silent_since
-        asks_no_more = channel.qos.room() > 0 and channel._look_again_at < silent_since
+        asks_no_more = channel.qos.room() > 0 and channel.intake.look_again_at < silent_since
         return (is_hung or asks_no_more) and self._has_work()
 
     def _has_work(self) -> bool:
         store = self._store
-        queues = list(self._channel._admitting)
+        queues = list(self._channel.admitting)
         return any(store.ask(lambda: store.client.zcard(store.keys.ready(queue))) for queue in queues)  # noqa: B023
 
     def _end(self) -> None:
