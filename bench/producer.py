@@ -46,7 +46,8 @@ def pace(delay: Callable[[int], object], count: int, per_s: float) -> Answer:
 
 def emit_many(count: int) -> Answer:
     """Emit `count` events with one handler each, in one call; refuse to report anything but success."""
-    from joelclaw_tasks.emit import Emitter, NewEvent
+    from joelclaw_tasks.emit import Emitter
+    from joelclaw_tasks.new_event import NewEvent
     from joelclaw_tasks.settings import Settings
 
     directory = Path(__file__).parent / "registry"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from time import monotonic, time
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import get_current
@@ -30,98 +29,19 @@ from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import CoreUnreachable, EventRefused, InvalidEvent, PayloadTooLarge
 from joelclaw_tasks.message import body_of, message
+from joelclaw_tasks.new_event import NewEvent, checked_id, due_ms, expires_at, spooled
+from joelclaw_tasks.receipt import JobReceipt, Receipt, receipt_of
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.spool import Spool
 from joelclaw_tasks.triage_modes import TriageModes
 from joelclaw_tasks.triage_ring import Ring
 
-Decision = Literal[
-    "admitted",
-    "scheduled",
-    "held",
-    "duplicate",
-    "throttled",
-    "skipped",
-    "expired",
-    "debounced",
-    "batched",
-    "spooled",
-]
-
 _EVENTS_PER_CALL = 50
 _CALLS_PER_ROUND_TRIP = 10
 #: So long after Redis was away, events go straight to the spool.
 _SPOOL_AT_ONCE_S = 2.0
-_DECISIONS: dict[Word, Decision] = {
-    Word.ADMITTED: "admitted",
-    Word.SCHEDULED: "scheduled",
-    Word.HELD: "held",
-    Word.DUPLICATE: "duplicate",
-    Word.THROTTLED: "throttled",
-    Word.SKIPPED: "skipped",
-    Word.EXPIRED: "expired",
-    Word.DEBOUNCED: "debounced",
-    Word.BATCHED: "batched",
-}
-#: These became part of the job that the decision names; all others that name one were dropped for it.
-_MERGED = frozenset({Word.DEBOUNCED, Word.BATCHED})
 _tracer = trace.get_tracer("joelclaw_tasks")
-
-
-@dataclass(frozen=True, slots=True)
-class NewEvent:
-    """An event to emit: the arguments of `emit` as a value."""
-
-    name: str
-    data: Mapping[str, Any]
-    id: str | None = None
-    source: str = "python"
-    priority: int | str | None = None
-    at: datetime | None = None
-    delay_s: float | None = None
-    expires_s: float | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class JobReceipt:
-    """What was decided for one handler.
-
-    `duplicate_of` is the job because of which this one was dropped, `into` the job that it became part of.
-    """
-
-    handler: str
-    job_id: str
-    decision: Decision
-    duplicate_of: str | None = None
-    into: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What was decided for one event."""
-
-    event_id: str
-    name: str
-    jobs: tuple[JobReceipt, ...]
-
-    def to_wire(self) -> dict[str, Any]:
-        """The receipt as JSON-able values."""
-        return {
-            "event_id": self.event_id,
-            "name": self.name,
-            "jobs": [
-                {
-                    "handler": job.handler,
-                    "job_id": job.job_id,
-                    "decision": job.decision,
-                    "duplicate_of": job.duplicate_of,
-                    "into": job.into,
-                }
-                for job in self.jobs
-            ],
-        }
 
 
 class Planned(NamedTuple):
@@ -132,6 +52,11 @@ class Planned(NamedTuple):
     jobs: list[Job]
     new: NewEvent | None = None
     at_ms: int = 0
+
+    def to_spool(self) -> bytes:
+        """The line that a spool keeps of it."""
+        assert self.new is not None  # only tests make plans of their own
+        return spooled(self.new, self.id, self.at_ms)
 
 
 class Emitter:
@@ -218,7 +143,7 @@ class Emitter:
             except CoreUnreachable:
                 # The next ones need not wait for the same timeouts.
                 self._spool_until = monotonic() + _SPOOL_AT_ONCE_S
-        self._spool.append([_spooled(event) for event in planned])
+        self._spool.append([event.to_spool() for event in planned])
         return [
             Receipt(event.id, event.name, tuple([JobReceipt(j.handler, j.id, "spooled") for j in event.jobs]))
             for event in planned
@@ -242,7 +167,7 @@ class Emitter:
             self._ring.rung(now_ms)
         decided = iter(words)
         return [
-            Receipt(event.id, event.name, tuple([_receipt(job, next(decided)) for job in event.jobs]))
+            Receipt(event.id, event.name, tuple([receipt_of(job, next(decided)) for job in event.jobs]))
             for event in planned
         ]
 
@@ -260,7 +185,7 @@ class Emitter:
             if not isinstance(value, Mapping):
                 raise InvalidEvent(f"{what} of {new.name} must be a JSON object, not {type(value).__name__}")
         event = Event(
-            id=_checked_id(new.id),
+            id=checked_id(new.id),
             name=new.name,
             source=new.source,
             data=dict(new.data),
@@ -269,12 +194,12 @@ class Emitter:
             meta=dict(new.meta),
         )
         body = self._body(event)
-        due_ms = _due_ms(new, now_ms)
-        jobs = [self._job(event, body, handler, spec.priority, due_ms, carrier) for handler in spec.handlers]
+        due = due_ms(new, now_ms)
+        jobs = [self._job(event, body, handler, spec.priority, due, carrier) for handler in spec.handlers]
         cancelled = self.registry.cancelled_by(event)
         hold_ms = self._hold_ms(event)
         if cancelled or new.expires_s is not None or hold_ms is not None:
-            _add_rules(jobs, cancelled, _expires_at(new, now_ms), hold_ms)
+            _add_rules(jobs, cancelled, expires_at(new, now_ms), hold_ms)
         return Planned(event.id, event.name, jobs, new, now_ms)
 
     def _hold_ms(self, event: Event) -> int | None:
@@ -401,41 +326,6 @@ def _nobody_traces() -> bool:
     return not get_current() and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-def _receipt(job: Job, decided: Word | Decided) -> JobReceipt:
-    word, of = decided if isinstance(decided, Decided) else (decided, None)
-    if word in _MERGED:
-        return JobReceipt(job.handler, job.id, _DECISIONS[word], into=of)
-    return JobReceipt(
-        job.handler, job.id, _DECISIONS[word], of or (job.id if word is Word.DUPLICATE else None)
-    )
-
-
-def _spooled(planned: Planned) -> bytes:
-    """The line of a spool that `read_spooled` reads: its id is fixed from here on."""
-    new = planned.new
-    assert new is not None  # only tests make plans of their own
-    kept = {name: value for name in _KEPT if (value := getattr(new, name)) is not None}
-    kept |= {"id": planned.id, "at_ms": planned.at_ms}
-    if new.at is not None:
-        moment = new.at if new.at.tzinfo else new.at.replace(tzinfo=UTC)
-        kept["at"] = moment.isoformat()
-    return json.dumps(kept, default=dict).encode()
-
-
-def read_spooled(line: bytes) -> tuple[NewEvent, int]:
-    """An event out of a spool, and when it was emitted, in epoch milliseconds. Raises ValueError."""
-    try:
-        kept = json.loads(line)
-        at = datetime.fromisoformat(kept["at"]) if "at" in kept else None
-        chosen = {name: kept[name] for name in _KEPT if name in kept}
-        return NewEvent(**{**chosen, "id": kept["id"], "at": at}), int(kept["at_ms"])
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise ValueError(f"not a line of a spool: {type(error).__name__}") from None
-
-
-_KEPT = ("name", "data", "source", "priority", "delay_s", "expires_s", "meta")
-
-
 def _add_rules(
     jobs: list[Job], cancelled: list[tuple[str, int, str]], expires_at: int, hold_ms: int | None
 ) -> None:
@@ -460,40 +350,6 @@ def _add_rules(
 @cache
 def _for_score(hold_ms: int) -> str:
     return Rules(triage=Triage(hold_ms)).encode()
-
-
-def _expires_at(new: NewEvent, now_ms: int) -> int:
-    expires_s: object = new.expires_s
-    if expires_s is None:
-        return 0
-    if not isinstance(expires_s, int | float) or not 0 < expires_s <= 366 * 86_400:
-        raise InvalidEvent(f"expires_s must be more than 0 and at most 366 days, not {expires_s!r}")
-    return now_ms + max(1, int(expires_s * 1000))
-
-
-def _checked_id(given: object) -> str:
-    if given is None:
-        return str(uuid.uuid4())
-    if not isinstance(given, str) or not given or len(given) > 256 or not given.isprintable():
-        raise InvalidEvent("the id of an event must be 1 to 256 printable characters")
-    return given
-
-
-def _due_ms(new: NewEvent, now_ms: int) -> int:
-    if new.at is not None and new.delay_s is not None:
-        raise InvalidEvent("give `at` or `delay_s`, not both")
-    at: object = new.at
-    if at is not None:
-        if not isinstance(at, datetime):
-            raise InvalidEvent(f"`at` must be a datetime, not {type(at).__name__}")
-        moment = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return int(moment.timestamp() * 1000)
-    if new.delay_s is None:
-        return 0
-    delay_s: object = new.delay_s
-    if not isinstance(delay_s, int | float) or not 0 <= delay_s <= 366 * 86_400:
-        raise InvalidEvent(f"delay_s must be 0 to 366 days, not {delay_s!r}")
-    return now_ms + int(delay_s * 1000)
 
 
 def _plain(error: Exception) -> str:

@@ -14,8 +14,10 @@ from time import time
 from typing import Any
 
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import Emitter, JobReceipt, Planned, Receipt, read_spooled
+from joelclaw_tasks.emit import Emitter, Planned
 from joelclaw_tasks.errors import CoreUnreachable, EventRefused, JoelclawError
+from joelclaw_tasks.new_event import read_spooled
+from joelclaw_tasks.receipt import JobReceipt, Receipt
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.sent_log import Sent, SentLog
 from joelclaw_tasks.settings import Settings

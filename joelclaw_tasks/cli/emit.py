@@ -20,7 +20,8 @@ from joelclaw_tasks.cli.terminal import line, table, text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from joelclaw_tasks.emit import Emitter, Receipt
+    from joelclaw_tasks.emit import Emitter
+    from joelclaw_tasks.receipt import Receipt
     from joelclaw_tasks.replay import Replayed
 
 _DEPTH = NextAction("joelclaw queue depth", "how much is waiting, and for how long")

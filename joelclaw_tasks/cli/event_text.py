@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from joelclaw_tasks.errors import InvalidEvent, PayloadTooLarge
 
 if TYPE_CHECKING:
-    from joelclaw_tasks.emit import NewEvent
+    from joelclaw_tasks.new_event import NewEvent
 
 _ESCAPED_BYTES = 6  # the longest JSON spelling of one byte of payload: \u0041
 _FAULTS_SHOWN = 20
@@ -47,7 +47,7 @@ def read_lines(defaults: dict[str, Any]) -> list[NewEvent]:
     All lines are read before anything is queued, and all faulty ones are reported.
     Raises InvalidEvent.
     """
-    from joelclaw_tasks.emit import NewEvent
+    from joelclaw_tasks.new_event import NewEvent
 
     events, faults = [], []
     for number, raw in enumerate(sys.stdin.buffer, start=1):

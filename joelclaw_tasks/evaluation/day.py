@@ -16,7 +16,7 @@ from typing import Any
 from joelclaw_tasks.core.spending import Spending
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.credentials import Credentials
-from joelclaw_tasks.emit import Emitter, NewEvent
+from joelclaw_tasks.emit import Emitter
 from joelclaw_tasks.evaluation.bench import Bench
 from joelclaw_tasks.evaluation.digesting import write
 from joelclaw_tasks.evaluation.dispatcher import judge
@@ -33,6 +33,7 @@ from joelclaw_tasks.intelligence.diagnosis.ask import diagnose
 from joelclaw_tasks.intelligence.local.server import MessagesApi
 from joelclaw_tasks.intelligence.model_operator import ModelOperator
 from joelclaw_tasks.intelligence.triage import Triage
+from joelclaw_tasks.new_event import NewEvent
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.routines.digest.digests import CLOSES_AFTER_MS, Digests, NotYet
 from joelclaw_tasks.routines.digest.window import HOUR_MS, Window

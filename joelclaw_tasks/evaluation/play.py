@@ -17,7 +17,7 @@ from joelclaw_tasks.admission import limits_of, rates_of
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.retrying import retry_delay_s
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import Emitter, NewEvent
+from joelclaw_tasks.emit import Emitter
 from joelclaw_tasks.evaluation.downstream import Downstream, Run
 from joelclaw_tasks.evaluation.family import AUTO, QUEUE, family
 from joelclaw_tasks.evaluation.scenario import LENGTH_MS, SLOTS, Arrival, Scenario
@@ -26,6 +26,7 @@ from joelclaw_tasks.intelligence.observer import Observer, Pass
 from joelclaw_tasks.intelligence.operator import Operator
 from joelclaw_tasks.intelligence.scope import Scope
 from joelclaw_tasks.intelligence.survey import WINDOW_MS
+from joelclaw_tasks.new_event import NewEvent
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue

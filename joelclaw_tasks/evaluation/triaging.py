@@ -13,13 +13,14 @@ from typing import Any
 
 from joelclaw_tasks.core.states import State
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import Emitter, NewEvent
+from joelclaw_tasks.emit import Emitter
 from joelclaw_tasks.evaluation.begging import payloads
 from joelclaw_tasks.evaluation.bench import Bench
 from joelclaw_tasks.evaluation.dispatcher import judge, obey, overstep
 from joelclaw_tasks.evaluation.play import STARTS_AT
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.triage import TOGETHER, Triage
+from joelclaw_tasks.new_event import NewEvent
 from joelclaw_tasks.testing.clock import Clock
 
 INJECTIONS = 200

@@ -20,7 +20,7 @@ from joelclaw_tasks.broker.install import HAS_REGISTRY, install
 from joelclaw_tasks.broker.preflight import CHECK
 from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import Emitter, Receipt
+from joelclaw_tasks.emit import Emitter
 from joelclaw_tasks.errors import RegistryError, SettingsError
 from joelclaw_tasks.fleet.beat import EMIT_TASK, schedule_entries
 from joelclaw_tasks.fleet.diagnosing import add_diagnosis_task
@@ -39,6 +39,7 @@ from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.triage import Triage
 from joelclaw_tasks.notify.notifier import Notifier, Pace
 from joelclaw_tasks.notify.sinks import sinks_of
+from joelclaw_tasks.receipt import Receipt
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.restate.client import RestateClient
 from joelclaw_tasks.routines.pulse import Pulse

@@ -10,10 +10,10 @@ from urllib.parse import unquote
 
 from starlette.datastructures import Headers
 
-from joelclaw_tasks.emit import NewEvent
 from joelclaw_tasks.errors import InvalidEvent
 from joelclaw_tasks.ingress.bodies import parse_json
 from joelclaw_tasks.ingress.plain_events import object_data, optional_text, priority, required_text
+from joelclaw_tasks.new_event import NewEvent
 
 _PREFIX = "ce-"
 _NOTED = ("subject", "time", "dataschema")

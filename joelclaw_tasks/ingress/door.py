@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from joelclaw_tasks.credentials import Credentials
-from joelclaw_tasks.emit import Emitter, NewEvent, Receipt
+from joelclaw_tasks.emit import Emitter
 from joelclaw_tasks.ingress.funnel import Funnel
 from joelclaw_tasks.ingress.throttle import FailureThrottle
 from joelclaw_tasks.ingress.tracing import attached
+from joelclaw_tasks.new_event import NewEvent
+from joelclaw_tasks.receipt import Receipt
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 

@@ -8,7 +8,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from joelclaw_tasks.emit import NewEvent
 from joelclaw_tasks.errors import EventRefused, InvalidEvent
 from joelclaw_tasks.ingress import cloudevents
 from joelclaw_tasks.ingress.bodies import parse_json, read_body
@@ -17,6 +16,7 @@ from joelclaw_tasks.ingress.plain_events import plain_event
 from joelclaw_tasks.ingress.replies import JsonReply, Refusal
 from joelclaw_tasks.ingress.signatures import bears_token
 from joelclaw_tasks.ingress.tracing import incoming_context
+from joelclaw_tasks.new_event import NewEvent
 
 BATCH_MAX_EVENTS = 100
 #: A body may weigh this many times what one event may.

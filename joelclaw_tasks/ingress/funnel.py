@@ -16,9 +16,10 @@ from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
 
-from joelclaw_tasks.emit import Planned, Receipt
+from joelclaw_tasks.emit import Planned
 from joelclaw_tasks.errors import CoreUnreachable, JoelclawError
 from joelclaw_tasks.ingress.replies import RETRY_AFTER_S, Refusal
+from joelclaw_tasks.receipt import Receipt
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import difflib
 from datetime import datetime
 from typing import Any
 
-from joelclaw_tasks.emit import NewEvent
 from joelclaw_tasks.errors import InvalidEvent
+from joelclaw_tasks.new_event import NewEvent
 
 DEFAULT_SOURCE = "http"
 _KEYS = ("name", "data", "id", "priority", "source", "at", "delay_s", "expires_s")

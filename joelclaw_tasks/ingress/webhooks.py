@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from joelclaw_tasks.emit import NewEvent, Receipt
 from joelclaw_tasks.ingress.bodies import parse_json, read_body
 from joelclaw_tasks.ingress.door import Door
 from joelclaw_tasks.ingress.providers import NormalisedEvent, Provider
@@ -16,6 +15,8 @@ from joelclaw_tasks.ingress.replies import JsonReply, Refusal
 from joelclaw_tasks.ingress.signatures import signed_with_any
 from joelclaw_tasks.ingress.throttle import client_address
 from joelclaw_tasks.ingress.tracing import incoming_context
+from joelclaw_tasks.new_event import NewEvent
+from joelclaw_tasks.receipt import Receipt
 
 log = logging.getLogger(__name__)
 

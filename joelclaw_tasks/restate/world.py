@@ -14,8 +14,9 @@ from typing import Any
 
 import httpx
 
-from joelclaw_tasks.emit import Emitter, NewEvent
+from joelclaw_tasks.emit import Emitter
 from joelclaw_tasks.errors import EventRefused, UnknownHandler
+from joelclaw_tasks.new_event import NewEvent
 from joelclaw_tasks.notify.notification import Button
 from joelclaw_tasks.notify.notifier import Notifier
 from joelclaw_tasks.restate.job_watch import KEEP_RESULT, RESULT_MOST_BYTES, JobWatch

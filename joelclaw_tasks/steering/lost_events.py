@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import Emitter, Planned, read_spooled
+from joelclaw_tasks.emit import Emitter, Planned
 from joelclaw_tasks.errors import EventRefused, JoelclawError
+from joelclaw_tasks.new_event import read_spooled
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.replay import Sender, now_ms, plan_line, reason_of
 from joelclaw_tasks.sent_log import Sent, SentLog

@@ -15,8 +15,10 @@ from joelclaw_tasks.admission import limits_of, rates_of
 from joelclaw_tasks.broker.router import PriorityRouter
 from joelclaw_tasks.core.states import State, Verb
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import NewEvent, Receipt, emitting_with
+from joelclaw_tasks.emit import emitting_with
 from joelclaw_tasks.fleet.task import add_handler_task
+from joelclaw_tasks.new_event import NewEvent
+from joelclaw_tasks.receipt import Receipt
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue

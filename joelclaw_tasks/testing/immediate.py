@@ -16,11 +16,13 @@ from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.spec import HandlerSpec, RetrySpec
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import NewEvent, Receipt, emitting_with
+from joelclaw_tasks.emit import emitting_with
 from joelclaw_tasks.errors import PermanentFailure
 from joelclaw_tasks.fleet.task import load_target
 from joelclaw_tasks.handlers.deps import Deps
 from joelclaw_tasks.message import argument_of
+from joelclaw_tasks.new_event import NewEvent
+from joelclaw_tasks.receipt import Receipt
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.testing.clock import Clock

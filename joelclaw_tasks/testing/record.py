@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from joelclaw_tasks.emit import Emitter, NewEvent, Receipt
+from joelclaw_tasks.emit import Emitter
+from joelclaw_tasks.new_event import NewEvent
+from joelclaw_tasks.receipt import Receipt
 
 Outcome = Literal["completed", "retried", "discarded", "cancelled"]
 

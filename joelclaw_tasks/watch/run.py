@@ -9,9 +9,10 @@ from pathlib import Path
 
 import watchfiles
 
-from joelclaw_tasks.emit import Emitter, NewEvent
+from joelclaw_tasks.emit import Emitter
 from joelclaw_tasks.errors import WatchRefused
 from joelclaw_tasks.handlers.vault import content_root
+from joelclaw_tasks.new_event import NewEvent
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.watch.state import WatchState, hold
 from joelclaw_tasks.watch.watcher import Counts, Watcher

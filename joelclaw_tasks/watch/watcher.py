@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from joelclaw_tasks.emit import NewEvent
 from joelclaw_tasks.errors import CoreUnreachable, EventRefused
+from joelclaw_tasks.new_event import NewEvent
 from joelclaw_tasks.watch.look import Unreadable, is_page, is_passed_over, pages, status_of, version_of
 from joelclaw_tasks.watch.state import GONE, WatchState
 

@@ -19,7 +19,8 @@ from joelclaw_tasks.broker.jobs import COUNTDOWN_PROPERTY, job_of
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.signing import Signing
 from joelclaw_tasks.core.states import Word
-from joelclaw_tasks.emit import Emitter, NewEvent
+from joelclaw_tasks.emit import Emitter
+from joelclaw_tasks.new_event import NewEvent
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from tests.conftest import wait_until

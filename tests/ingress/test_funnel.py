@@ -7,10 +7,11 @@ import threading
 
 import pytest
 
-from joelclaw_tasks.emit import Planned, Receipt
+from joelclaw_tasks.emit import Planned
 from joelclaw_tasks.errors import CoreUnreachable
 from joelclaw_tasks.ingress.funnel import CALL_EVENTS, LOT_EVENTS, WAITING_EVENTS, Funnel, Outcome
 from joelclaw_tasks.ingress.replies import Refusal
+from joelclaw_tasks.receipt import Receipt
 
 
 def event(event_id: str) -> Planned:

@@ -14,10 +14,12 @@ from opentelemetry import trace
 from starlette.datastructures import Headers
 
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import Emitter, NewEvent, Planned, Receipt
+from joelclaw_tasks.emit import Emitter, Planned
 from joelclaw_tasks.ingress import tracing
 from joelclaw_tasks.ingress.door import Door
 from joelclaw_tasks.ingress.funnel import Funnel
+from joelclaw_tasks.new_event import NewEvent
+from joelclaw_tasks.receipt import Receipt
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from tests.ingress.served import TOKEN, delivery_headers, payload

@@ -11,12 +11,13 @@ import redis
 
 from joelclaw_tasks.core.keys import Keys
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import Emitter, NewEvent
+from joelclaw_tasks.emit import Emitter
 from joelclaw_tasks.errors import CoreUnreachable, SettingsError, UnknownJob
 from joelclaw_tasks.intelligence.client import ModelClient
 from joelclaw_tasks.intelligence.local.act import Act, Fault
 from joelclaw_tasks.intelligence.local.server import MessagesApi
 from joelclaw_tasks.intelligence.triage import REMEMBERED_S, Triage, slack_of
+from joelclaw_tasks.new_event import NewEvent
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.telemetry.stats import stats

@@ -16,8 +16,9 @@ from joelclaw_tasks.broker import resending
 from joelclaw_tasks.broker.resending import admit_once
 from joelclaw_tasks.core.job import Job
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import Emitter, NewEvent
+from joelclaw_tasks.emit import Emitter
 from joelclaw_tasks.errors import CoreUnreachable
+from joelclaw_tasks.new_event import NewEvent
 from joelclaw_tasks.replay import replay
 from joelclaw_tasks.settings import Settings
 from tests.producers.reply_cutter import ReplyCutter

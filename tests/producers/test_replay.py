@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import Emitter, NewEvent, job_id_of
+from joelclaw_tasks.emit import Emitter, job_id_of
 from joelclaw_tasks.errors import CoreUnreachable, InvalidEvent, SpoolFailed, UnknownEvent
+from joelclaw_tasks.new_event import NewEvent
 from joelclaw_tasks.replay import replay
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.spool import Spool

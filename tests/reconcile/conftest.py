@@ -16,7 +16,8 @@ import pytest
 import redis
 
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import Emitter, Receipt
+from joelclaw_tasks.emit import Emitter
+from joelclaw_tasks.receipt import Receipt
 from joelclaw_tasks.registry import Registry
 from joelclaw_tasks.settings import Settings
 from joelclaw_tasks.steering.queue import Queue

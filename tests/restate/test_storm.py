@@ -7,7 +7,8 @@ import os
 import pytest
 
 from joelclaw_tasks.core.store import Store
-from joelclaw_tasks.emit import Emitter, NewEvent
+from joelclaw_tasks.emit import Emitter
+from joelclaw_tasks.new_event import NewEvent
 from tests.conftest import wait_until
 from tests.restate.conftest import Durable, Workers
 

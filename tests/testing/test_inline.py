@@ -7,8 +7,8 @@ import pytest
 import joelclaw_tasks
 from joelclaw_tasks import testing
 from joelclaw_tasks.core.spec import EventSpec, HandlerSpec, RestateSpec
-from joelclaw_tasks.emit import NewEvent
 from joelclaw_tasks.errors import CoreUnreachable, PermanentFailure, UnknownEvent, UnknownHandler
+from joelclaw_tasks.new_event import NewEvent
 from joelclaw_tasks.registry import Registry
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import redis
 
-from joelclaw_tasks.emit import NewEvent
 from joelclaw_tasks.handlers.files import file_name
+from joelclaw_tasks.new_event import NewEvent
 from joelclaw_tasks.watch.state import WatchState
 from joelclaw_tasks.watch.watcher import Watcher
 from tests.conftest import wait_until
