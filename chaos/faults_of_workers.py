@@ -17,6 +17,8 @@ from joelclaw_tasks.fleet.tether import tether
 
 #: These take so long that they are for long runs only.
 LONG = frozenset({"freeze-worker-for-a-minute"})
+#: A job of the busy worker ends within this, and with its end the next one is claimed.
+_CLAIMS_WITHIN_S = 1.5
 
 
 def _kill(fleet: Fleet, name: str, *, group: bool) -> Course:
@@ -57,6 +59,21 @@ def kill_after_effect(fleet: Fleet) -> Course:
     job = fleet.send("last_words", 0.02, "a")
     yield 1.0
     return job
+
+
+@fault
+def kill_before_hand_over(fleet: Fleet) -> Course:
+    """SIGKILL of a worker and its children whose claim was carried out and whose answer has not arrived."""
+    worker = yield from a_busy_worker(fleet, 12, 0.4)
+    proxy, held_before = fleet.proxies[worker.role], fleet.held_by(worker)
+    with noted(fleet, "kill-before-hand-over", worker, kills=True):
+        proxy.silence(True)
+        until = time.monotonic() + _CLAIMS_WITHIN_S
+        while not (unheard := fleet.held_by(worker) - held_before) and time.monotonic() < until:
+            yield 0.02
+        worker.send(signal.SIGKILL, group=True)
+    proxy.silence(False)
+    return f"{worker.name}, {len(unheard)} claimed and not heard of"
 
 
 @fault

@@ -119,6 +119,14 @@ class Fleet:
         client = redis.Redis.from_url(self.url, socket_timeout=2.0, socket_connect_timeout=1.0)
         return Store(client, Keys(PREFIX), lease_ms=self.lease_ms, transitions_max=10_000_000)
 
+    def held_by(self, worker: Process) -> set[str]:
+        """The delivery tags that a worker has leased; none while Redis does not say."""
+        try:
+            holders = [each for each in self.store.holders() if each.startswith(f"{worker.pid}-")]
+            return {tag for holder in holders for tag in self.store.held_by(holder)}
+        except CoreUnreachable:
+            return set()
+
     def new_id(self) -> str:
         """The next job id of this seed."""
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
@@ -244,6 +252,7 @@ class Fleet:
         """End everything, gently where that works."""
         for proxy in self.proxies.values():
             proxy.hold(False)
+            proxy.silence(False)
         for process in self.processes:
             if process.is_running():
                 process.send(signal.SIGCONT, group=True)

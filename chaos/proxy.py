@@ -4,6 +4,7 @@
     reset      RST to both ends
     refuse     RST to whoever connects
     blackhole  nothing is delivered, in either direction, until it ends; then all of it
+    silence    as blackhole, for answers alone: what is asked for is done, and nobody hears of it
     half-open  nothing is ever delivered again on the connections that are there, and nobody is told
     byte cut   so many bytes of an answer arrive, then RST
 
@@ -38,6 +39,7 @@ class FaultProxy:
         self._target_port = target_port
         self.delay_s = rtt_ms / 2_000
         self.is_held = False
+        self.is_silent = False
         self._links: set[_Link] = set()
         self._joining: set[asyncio.Task[None]] = set()
         self._refusing = False
@@ -63,6 +65,10 @@ class FaultProxy:
     def hold(self, held: bool) -> None:
         """Deliver nothing in either direction, or deliver what was held."""
         self._loop.call_soon_threadsafe(self._hold, held)
+
+    def silence(self, silent: bool) -> None:
+        """Deliver no answers, or deliver those that were held; once it returns, it is so."""
+        self._run(self._silence(silent))
 
     def half_open(self) -> int:
         """Deliver nothing any more on the connections that are there; answers how many there were."""
@@ -110,8 +116,15 @@ class FaultProxy:
             link.answer_bytes_left = after_bytes
         return len(self._links)
 
+    async def _silence(self, silent: bool) -> None:
+        self.is_silent = silent
+        self._pump()
+
     def _hold(self, held: bool) -> None:
         self.is_held = held
+        self._pump()
+
+    def _pump(self) -> None:
         for link in list(self._links):
             link.pump()
 
@@ -187,7 +200,7 @@ class _End(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         proxy = self._link.proxy
-        if self._waiting or proxy.delay_s or proxy.is_held or self.other._transport is None:
+        if self._waiting or proxy.delay_s or self._is_held():
             self._waiting.append((self._link.loop.time() + proxy.delay_s, data))
             self.pump()
         else:
@@ -210,7 +223,7 @@ class _End(asyncio.Protocol):
 
     def pump(self) -> None:
         """Deliver what is due, and look again when the next is."""
-        if self._link.proxy.is_held or self.other._transport is None:
+        if self._is_held():
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -222,6 +235,11 @@ class _End(asyncio.Protocol):
                 return
             self._waiting.popleft()
             self._deliver(data)
+
+    def _is_held(self) -> bool:
+        proxy = self._link.proxy
+        is_answer = self is self._link.far
+        return proxy.is_held or (is_answer and proxy.is_silent) or self.other._transport is None
 
     def _deliver(self, data: bytes) -> None:
         link, other = self._link, self.other

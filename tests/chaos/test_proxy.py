@@ -64,6 +64,17 @@ def test_a_blackhole_delivers_when_it_ends(proxy: FaultProxy, far: redis.Redis, 
     wait_until(lambda: client.get("key") == "value", "what was held is delivered")
 
 
+def test_who_is_not_answered_is_obeyed_all_the_same(
+    proxy: FaultProxy, far: redis.Redis, client: redis.Redis
+) -> None:
+    proxy.silence(True)
+    with pytest.raises(redis.TimeoutError):
+        far.set("asked", "1")
+    wait_until(lambda: "1" == client.get("asked"), "it was carried out")
+    proxy.silence(False)
+    assert far.ping()
+
+
 def test_a_half_open_connection_says_nothing_ever_again_and_new_ones_work(
     proxy: FaultProxy, client: redis.Redis
 ) -> None:
