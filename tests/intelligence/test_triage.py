@@ -167,7 +167,9 @@ def test_twenty_events_are_scored_in_one_call_and_go_on_with_their_scores(desk: 
     assert [("available", "P1"), ("available", "P2"), ("available", "P3")] == [
         (job["state"], job["priority"]) for job in jobs
     ]
-    assert [60_000, 300_000, 900_000] == [job["rank"] - job["admitted_at"] for job in jobs]
+    # A rank has the part of a millisecond, too, in which its job came.
+    slacks = [job["rank"] - job["admitted_at"] for job in jobs]
+    assert pytest.approx([60_000, 300_000, 900_000], abs=1) == slacks
     note = note_of(jobs[0])
     assert (100, "P1", "Because.", "confirm", "claude-haiku-5-5") == tuple(
         note[name] for name in ("score", "suggested", "reasoning", "route_check", "model")
