@@ -64,7 +64,7 @@ def _prove(options: argparse.Namespace) -> int:
     """Whether each build that is broken on purpose is caught; 0 when all are."""
     caught = {}
     for build, faults in _PROOFS.items():
-        plan = Plan(options.seed, faults, 0.0, rate=options.rate, lease_ms=options.lease_ms, build=build)
+        plan = _proof_of(build, faults, options)
         print(f"build {build}")
         codes = Counter(each.code for each in _judge(plan, options.keep).violations)
         caught[build] = dict(codes.most_common())
@@ -72,10 +72,16 @@ def _prove(options: argparse.Namespace) -> int:
     return 0 if all(caught.values()) else 1
 
 
+def _proof_of(build: str, faults: tuple[str, ...], options: argparse.Namespace) -> Plan:
+    return Plan(
+        seed=options.seed, faults=faults, mixed_s=0.0, rate=options.rate, lease_ms=options.lease_ms, build=build
+    )  # fmt: skip
+
+
 def _plan(options: argparse.Namespace, seed: int, left_s: float) -> Plan:
     mixed_s = min(ROUND_S, left_s) - _ALONE_S if options.minutes else options.mixed
     return Plan(
-        seed,
+        seed=seed,
         faults=options.faults or tuple(name for name in FAULTS if options.minutes or name not in LONG),
         repeat=options.repeat,
         every_s=options.every,

@@ -16,7 +16,7 @@ from chaos.verdict import Verdict
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a round does: each of `faults` alone and `repeat` times, in an order by the seed, then several."""
 

@@ -114,7 +114,7 @@ def main() -> int:
     for old in home.iterdir():
         old.unlink()
     faults = tuple(name for name in FAULTS if name not in NOT_FOR_STOCK | LONG)
-    plan = Plan(options.seed, faults, mixed_s=options.mixed, rate=options.rate)
+    plan = Plan(seed=options.seed, faults=faults, mixed_s=options.mixed, rate=options.rate)
     Round(plan, home, lambda text: print(f"  {text}", flush=True), StockFleet).run()
     print(json.dumps(judge(History.read(home / "history.jsonl"))))
     return 0

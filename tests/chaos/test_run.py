@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.__main__ import _options, _plan
+from chaos.__main__ import _PROOFS, _options, _plan, _proof_of
+from chaos.builds import BUILDS
 from chaos.faults import FAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,3 +64,14 @@ def test_what_takes_a_minute_is_part_of_long_runs_only(monkeypatch: pytest.Monke
     assert set(FAULTS) == faults_of("--minutes", "10")
     assert {"freeze-worker-for-a-minute"} == set(FAULTS) - faults_of("--mixed", "8")
     assert {"freeze-worker-for-a-minute"} == faults_of("--faults", "freeze-worker-for-a-minute")
+
+
+def test_the_proof_runs_each_broken_build_under_the_faults_that_show_it_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(sys, "argv", ["chaos", "--prove", "--seed", "3"])
+    plans = {build: _proof_of(build, faults, _options()) for build, faults in _PROOFS.items()}
+    assert set(BUILDS) == set(plans)
+    for build, plan in plans.items():
+        assert (3, build, 1, 0.0) == (plan.seed, plan.build, plan.repeat, plan.mixed_s)
+        assert {"flush-scripts", "kill-worker-tree"} == set(plan.faults) or build == "no-fencing"
