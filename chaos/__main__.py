@@ -74,8 +74,13 @@ def _prove(options: argparse.Namespace) -> int:
 
 def _proof_of(build: str, faults: tuple[str, ...], options: argparse.Namespace) -> Plan:
     return Plan(
-        seed=options.seed, faults=faults, mixed_s=0.0, rate=options.rate, lease_ms=options.lease_ms, build=build
-    )  # fmt: skip
+        seed=options.seed,
+        faults=faults,
+        mixed_s=0.0,
+        rate=options.rate,
+        lease_ms=options.lease_ms,
+        build=build,
+    )
 
 
 def _plan(options: argparse.Namespace, seed: int, left_s: float) -> Plan:
