@@ -10,8 +10,6 @@ process still grew in the second half.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import hmac
 import json
 import secrets
 import sys
@@ -30,6 +28,7 @@ import psutil
 
 from bench.measure import percentile
 from bench.processes import child_environment, running, wait_for
+from joelclaw_tasks.cli.demo_events import webhook_headers
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.settings import Settings
 
@@ -59,16 +58,13 @@ class Stream:
         began = time.perf_counter()
         if number % 10 < 7:
             body = json.dumps(_workflow_run(number)).encode()
-            digest = hmac.new(self.webhook_secret.encode(), body, hashlib.sha256).hexdigest()
-            path, headers = "/webhooks/github", {
-                "X-GitHub-Event": "workflow_run",
-                "X-GitHub-Delivery": f"soak-{number}",
-                "X-Hub-Signature-256": f"sha256={digest}",
-            }  # fmt: skip
+            path = "/webhooks/github"
+            headers = webhook_headers(body, f"soak-{number}", self.webhook_secret)
         else:
             body = json.dumps(_event(number)).encode()
-            path, headers = "/events", {"Authorization": f"Bearer {self.events_token}"}
-        answer = self.client.post(path, content=body, headers={"Content-Type": "application/json", **headers})
+            path = "/events"
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.events_token}"}
+        answer = self.client.post(path, content=body, headers=headers)
         self.statuses[answer.status_code] += 1
         self.took_ms.append((time.perf_counter() - began) * 1000)
 
@@ -100,7 +96,7 @@ class Memory:
         self._state = home / "fleet.json"
         self._supervisor = supervisor
         self._store = store
-        self._unbounded: list[float] = []
+        self._redis_without_stream: list[float] = []
         self.samples: list[dict[str, float]] = []
 
     def sample(self) -> dict[str, float]:
@@ -114,7 +110,7 @@ class Memory:
         # The stream of transitions grows until it has `transitions_max` entries, after some ten minutes here.
         used = self._store.client.info("memory")["used_memory"]  # type: ignore[index]
         stream = self._store.client.memory_usage(self._store.keys.transitions, samples=0) or 0
-        self._unbounded.append((used - stream) / (1 << 20))  # type: ignore[operator]
+        self._redis_without_stream.append((used - stream) / (1 << 20))  # type: ignore[operator]
         return found
 
     @property
@@ -125,7 +121,7 @@ class Memory:
     def growth_mb(self) -> dict[str, float]:
         """What `growth` says of each process, and of Redis without its stream of transitions."""
         courses = {name: [sample[name] for sample in self.samples] for name in self.samples[-1]}
-        return growth(courses | {"redis": self._unbounded})
+        return growth(courses | {"redis": self._redis_without_stream})
 
 
 def growth(courses: dict[str, list[float]]) -> dict[str, float]:
@@ -221,7 +217,7 @@ def _send_steadily(
 
 
 def _seen_by_flower(url: str) -> dict[str, int]:
-    """How many tasks of each state Flower shows (it keeps the last 10,000)."""
+    """How many tasks of each state Flower shows (the fleet's keeps the last 5,000)."""
     tasks = httpx.get(f"{url}/api/tasks", trust_env=False, timeout=60).raise_for_status().json()
     return dict(Counter(task["state"] for task in tasks.values()))
 

@@ -72,7 +72,6 @@ class Intake:
         finally:
             self._pumping_in = 0
         if self._exchange is not None:
-            # The loop does not wait for a Redis that is far away: it reads when the socket is readable.
             self._is_expected = True
             self._expected_since = monotonic()
             self._channel.connection.cycle.expect(self._exchange.fileno(), self)

@@ -101,13 +101,7 @@ def send_all(
 
     def webhook(number: int) -> Reply:
         body = json.dumps(_workflow_run(number)).encode()
-        signature = hmac.new(webhook_secret.encode(), body, hashlib.sha256).hexdigest()
-        headers = {
-            "Content-Type": "application/json",
-            "X-GitHub-Event": "workflow_run",
-            "X-GitHub-Delivery": f"{run}-{number:02}",
-            "X-Hub-Signature-256": f"sha256={signature}",
-        }
+        headers = webhook_headers(body, f"{run}-{number:02}", webhook_secret)
         together.wait(30)
         return _post(client, "/webhooks/github", body, headers)
 
@@ -122,6 +116,17 @@ def send_all(
     ):
         replies = list(senders.map(webhook, range(webhooks)))
         return replies + [event(document) for document in _other_events(run)]
+
+
+def webhook_headers(body: bytes, delivery: str, secret: str) -> dict[str, str]:
+    """The headers with which GitHub sends a `workflow_run`, signed."""
+    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return {
+        "Content-Type": "application/json",
+        "X-GitHub-Event": "workflow_run",
+        "X-GitHub-Delivery": delivery,
+        "X-Hub-Signature-256": f"sha256={signature}",
+    }
 
 
 def _post(client: httpx.Client, path: str, body: bytes, headers: dict[str, str]) -> Reply:
