@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from luaparser import ast, astnodes
 from lupa import lua51
+
+from joelclaw_tasks.core import keys
+from joelclaw_tasks.core.scripts import DIRECTIVE, Line, splice
 
 ROOT = Path(__file__).resolve().parent.parent
 LUA_DIR = ROOT / "joelclaw_tasks" / "core" / "lua"
@@ -24,7 +27,6 @@ GLOBALS = frozenset(
     ("redis", "cjson", "KEYS", "ARGV", "string", "table", "math", "tonumber", "tostring", "pairs", "ipairs",
      "type", "unpack", "error", "pcall", "select", "next", "assert")
 )  # fmt: skip
-_INCLUDE = re.compile(r"--@include (\w+)")
 _PURPOSE = re.compile(r"--+\s*\S+\s+\S+")  # two words at least
 
 
@@ -42,15 +44,6 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.text}"
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a spliced script and where it was written; a generated line has no file."""
-
-    file: str | None
-    number: int
-    text: str
 
 
 @dataclass
@@ -82,7 +75,7 @@ def lint(folder: Path, write_keys: WriteKeys) -> list[Fault]:
     included: set[str] = set()
     for path in scripts:
         try:
-            lines = splice(folder, path.stem, write_keys)
+            lines = [replace(line, text=write_keys(line.text)) for line in splice(folder, path.stem)]
         except (FileNotFoundError, ValueError) as error:
             faults.append(Fault(path.name, 1, str(error)))
             continue
@@ -101,36 +94,6 @@ def lint(folder: Path, write_keys: WriteKeys) -> list[Fault]:
     return sorted(set(faults))
 
 
-def splice(folder: Path, name: str, write_keys: WriteKeys) -> list[Line]:
-    """The lines of a script with every include once, where it is first named.
-
-    Raises FileNotFoundError for an unknown include and ValueError for a cycle of includes.
-    """
-    seen: set[str] = set()
-
-    def lines_of(file: str, path: tuple[str, ...]) -> Iterator[Line]:
-        source = folder / file
-        if not source.is_file():
-            raise FileNotFoundError(f"includes {path[-1]}, but there is no {file}")
-        for number, text in enumerate(source.read_text().split("\n"), start=1):
-            match = _INCLUDE.fullmatch(text)
-            if match is None:
-                yield Line(file, number, write_keys(text))
-            else:
-                yield from included(match[1], path)
-
-    def included(include: str, path: tuple[str, ...]) -> Iterator[Line]:
-        if include in path:
-            raise ValueError(f"includes form a cycle: {' -> '.join((*path, include))}")
-        if include in seen:
-            yield Line(None, 0, "")
-            return
-        seen.add(include)
-        yield from lines_of(f"shared/{include}.lua", (*path, include))
-
-    return list(lines_of(f"{name}.lua", (name,)))
-
-
 def text_of(lines: Iterable[Line]) -> str:
     """The script as Redis gets it."""
     return "\n".join(line.text for line in lines)
@@ -138,15 +101,15 @@ def text_of(lines: Iterable[Line]) -> str:
 
 def _lint_text(file: str, text: str) -> Iterator[Fault]:
     lines = text.split("\n")
-    if not _PURPOSE.match(lines[0]) or _INCLUDE.match(lines[0]):
+    if not _PURPOSE.match(lines[0]) or DIRECTIVE.match(lines[0]):
         yield Fault(file, 1, "opens without a comment that says what the file is for")
     for number, line in enumerate(lines, start=1):
         if len(line) > LINE_LENGTH:
             yield Fault(file, number, f"is {len(line)} characters long; {LINE_LENGTH} is the most")
         if line != line.rstrip():
             yield Fault(file, number, "ends with blanks")
-        if line.startswith("--@") and not _INCLUDE.fullmatch(line):
-            yield Fault(file, number, f"{line!r} is not an include: write `--@include name`")
+        if line.startswith("--@") and not DIRECTIVE.fullmatch(line):
+            yield Fault(file, number, f"{line!r} is not one of --@include, --@lazy and --@gives, with a name")
 
 
 def _lint_script(file: str, lines: list[Line], used: dict[tuple[str, int, str], bool]) -> Iterator[Fault]:
@@ -307,15 +270,7 @@ def _children(node: Any) -> Iterator[Any]:
 
 
 def main() -> int:
-    from joelclaw_tasks.core import keys, scripts
-
     faults = lint(LUA_DIR, keys.write_keys)
-    if not faults:
-        faults = [
-            Fault(f"{name}.lua", 1, "core/scripts.py splices this otherwise than the linter")
-            for name in scripts.script_names()
-            if text_of(splice(LUA_DIR, name, keys.write_keys)) != scripts.load_source(name)
-        ]
     for fault in faults:
         print(f"{LUA_DIR.relative_to(ROOT).as_posix()}/{fault}", file=sys.stderr)
     if not faults:

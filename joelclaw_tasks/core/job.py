@@ -108,7 +108,7 @@ class Job:
         payload: object = self.payload
         if not isinstance(payload, (str, bytes)):
             raise _invalid("payload", "text or bytes", payload)
-        # A claim answers its parts between NUL bytes. What is refused is never claimed.
+        # Nothing that a worker can read has one. What is refused is never claimed.
         if (b"\0" in payload if isinstance(payload, bytes) else "\0" in payload) and not self.refusal:
             raise _invalid("payload", "without NUL bytes", payload)
         for name in ("lease_tag", "actor", "trace", "refusal", "rules"):

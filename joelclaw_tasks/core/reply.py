@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from joelclaw_tasks.core.states import Word
 from joelclaw_tasks.errors import ScriptDrift
@@ -62,7 +62,7 @@ def _read_decision(reply: bytes) -> Decision:
     return Decision(read_word(word), of.decode())
 
 
-def read_claim(parts: list[bytes]) -> Claim:
+def read_claim(parts: list[Any]) -> Claim:
     """The answer to a claim, as claim.lua writes it."""
     more, inbox, next_due, *jobs = parts
     return Claim(
@@ -70,7 +70,7 @@ def read_claim(parts: list[bytes]) -> Claim:
             Claimed(jobs[i].decode(), jobs[i + 1].decode(), jobs[i + 2], int(jobs[i + 3]))
             for i in range(0, len(jobs), 4)
         ],
-        more=more != b"0",
-        inbox=inbox != b"0",
+        more=more != 0,
+        inbox=inbox != 0,
         next_due_ms=int(next_due) if next_due != b"" else None,
     )

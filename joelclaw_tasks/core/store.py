@@ -57,8 +57,7 @@ class Settling:
         [reply] = self._store._known([self._command], self._store._ask(self._sent.replies))
         if not self._claims:
             return read_words(reply), Claim([])
-        parts = reply.split(b"\0")
-        return read_words(parts[: self._tags]), read_claim(parts[self._tags :])
+        return read_words(reply[: self._tags]), read_claim(reply[self._tags :])
 
 
 class Store(Controls, Scoring):
@@ -181,7 +180,7 @@ class Store(Controls, Scoring):
         reply is lost must not be repeated: call `held_by` and `release` what is not known.
         """
         keys, args = self._claim_args(queues, most, holder, inboxes)
-        return read_claim(self._call("claim", args, keys).split(b"\0"))
+        return read_claim(self._call("claim", args, keys))
 
     def settle(
         self,

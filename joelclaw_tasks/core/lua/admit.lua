@@ -8,42 +8,20 @@
 --@include clock
 local now_ms, passed_ms = clock_ms(ARGV[1])
 local transitions_max = ARGV[2]
---@include enter
+--@include job
+--@include lanes
+--@lazy enter
 --@include spec
-local FINAL = { completed = true, cancelled = true, discarded = true }
-
-local function body_of(payload) return string.match(payload, '"body": ?"(.-)"') end
-
--- A call with the id of a job that runs: does it say how the job goes on, or is it the same call again? A
--- retry that the worker's parent sends for a lost child has a higher count. A chord that replaces a task ends
--- with a call under the task's own id, which may come before the end of the task has been told.
-local function goes_on_as(known, job, call)
-  if known.state ~= "executing" then return false end
-  if tonumber(job.retries) > tonumber(known.retries) then return true end
-  if job.keep_ms ~= "0" then return false end
-  local payload = redis.call("HGET", job_key(job.id), "payload")
-  return known.family ~= job.family or body_of(payload) ~= body_of(call.payload)
-end
-
-local function admit_again(known, job, call)
-  if goes_on_as(known, job, call) then
-    redis.call("ZREM", timers_key, "") -- a full Redis takes it, as `retry` (see shared/when_full.lua)
-    announce_successor(job, call.due_ms, call.payload)
-    return "SUCCEEDED"
-  end
-  record("admit", now_ms, { job = job.id, family = job.family, handler = job.handler, reason = "duplicate" })
-  return "DUPLICATE"
-end
-
+--@lazy again
 local function admit(job, call)
   local rank = now_ms + tonumber(job.slack_ms) + passed_ms
   if passed_ms > 0 then passed_ms = passed_ms + 0.001 end -- the next job of this call comes after it
   -- The message comes first: in a compact hash, what comes before a field that changes is not moved.
   redis.call("HSET", job_key(job.id), "payload", call.payload, "state", "available", "rank", rank,
-    "available_at", now_ms, "queue", job.queue, "family", job.family, "handler", job.handler,
+    "available_at", now, "queue", job.queue, "family", job.family, "handler", job.handler,
     "lane", job.lane, "gates", job.gates, "priority", job.priority, "slack_ms", job.slack_ms,
-    "keep_ms", job.keep_ms, "claims", 0, "kills", 0, "retries", job.retries, "trace", job.trace,
-    "admitted_at", now_ms)
+    "keep_ms", job.keep_ms, "claims", "0", "kills", "0", "retries", job.retries, "trace", job.trace,
+    "admitted_at", now)
   if call.own_priority then
     redis.call("HSET", job_key(job.id), "own_priority", call.own_priority, "steered_by", call.steered_by)
   end
@@ -58,7 +36,7 @@ local function admit(job, call)
   if call.due_ms > now_ms then
     entry.due_at = call.due_ms
     set_waiting(job, "scheduled", call.due_ms, now_ms)
-    move_job(job, "admit", "scheduled", now_ms, entry)
+    move_job(job, "admit", "scheduled", entry)
     return "SCHEDULED"
   end
   job.rank = rank
@@ -71,7 +49,7 @@ local function admit(job, call)
     end
   end
   enqueue(job, true)
-  move_job(job, "admit", "available", now_ms, entry)
+  move_job(job, "admit", "available", entry)
   return "ADMITTED"
 end
 
@@ -82,28 +60,11 @@ end
 
 local function admit_once(job, call)
   -- One look for both: hardly ever is there either.
-  local known = redis.call("EXISTS", job_key(job.id), priorities_key) > 0
-  if known then
-    local slack_and_priority = redis.call("HGET", priorities_key, job.family)
-    if slack_and_priority then
-      local control = redis.call("HGET", controls_key, "priority|family/" .. job.family)
-      call.own_priority = job.slack_ms .. "|" .. job.priority
-      call.steered_by = control and cjson.decode(control).actor or ""
-      job.slack_ms, job.priority = string.match(slack_and_priority, "^(.*)|(.*)$")
-    end
-    known = read_job(job.id)
+  if redis.call("EXISTS", job_key(job.id), priorities_key) > 0 then
+    steer(job, call)
+    local known = still_known(job)
+    if known then return admit_again(known, job, call) end
   end
-  if known and FINAL[known.state] and job.keep_ms == "0" then
-    -- A plain task may be sent again under its old id once it is over, as on stock Celery.
-    if known.state == "discarded" then
---@include exhume
-      exhume(job.id)
-      count(known, "discarded", -1)
-    end
-    redis.call("DEL", job_key(job.id))
-    known = nil
-  end
-  if known then return admit_again(known, job, call) end
   if call.rules ~= "" then
     -- A score is what many events want, and nothing else.
     local hold_ms = string.match(call.rules, '^{"triage":{"hold_ms":(%d+)}}$')

@@ -12,7 +12,7 @@ local gate, ttl_ms, actor, reason, id = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARG
 local act = control_of("drain", gate)
 local paused = control_of("pause", gate)
 for _, by in ipairs({ act or {}, paused or {} }) do
-  if is_refused("drain", by, actor, reason, now_ms) then return { "HELD_BY_PERSON", cjson.encode(by) } end
+  if is_refused("drain", by, actor, reason) then return { "HELD_BY_PERSON", cjson.encode(by) } end
 end
 if id == "" then
   act = new_act("drain", gate, ttl_ms, actor, reason, now_ms, { gate = gate })

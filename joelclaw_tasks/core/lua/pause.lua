@@ -8,7 +8,7 @@ local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local gate, ttl_ms, actor, reason = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 --@include controls
 local before = control_of("pause", gate)
-if is_refused("pause", before, actor, reason, now_ms) then
+if is_refused("pause", before, actor, reason) then
   return { "HELD_BY_PERSON", "", cjson.encode(before) }
 end
 local act = new_act("pause", gate, ttl_ms, actor, reason, now_ms, { gate = gate })

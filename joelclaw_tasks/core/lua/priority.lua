@@ -10,7 +10,7 @@ local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local UNDO_WITHIN_MS = 86400000
 local slack_ms, priority = tonumber(ARGV[8]), tonumber(ARGV[9])
 local before = control_of("priority", target)
-if before and before.id ~= id and is_refused("priority", before, actor, reason, now_ms) then
+if before and before.id ~= id and is_refused("priority", before, actor, reason) then
   return { "", { "HELD_BY_PERSON" } }
 end
 local act = begin_act("priority")
@@ -25,7 +25,7 @@ local reply = for_each_job(act, 10, function(job, entry)
   note_steered(job, act, tonumber(job.slack_ms) * 4 + tonumber(job.priority))
   redis.call("HSETNX", job_key(job.id), "own_priority", job.slack_ms .. "|" .. job.priority)
   if is_same then return "UNCHANGED" end
-  rerank(job, slack_ms, priority, "priority", now_ms, entry)
+  rerank(job, slack_ms, priority, "priority", entry)
   return "PRIORITIZED"
 end)
 write_counts()

@@ -16,7 +16,7 @@ local function purge(id)
   local discarded_at = redis.call("ZSCORE", dead_key, id)
   if not discarded_at or tonumber(discarded_at) > until_ms then return "WRONG_STATE" end
   exhume(id)
-  move_job(job, "purge", "cancelled", now_ms, { actor = actor, reason = reason })
+  move_job(job, "purge", "cancelled", { actor = actor, reason = reason })
   forget(job, "cancelled", now_ms)
   return "PURGED"
 end

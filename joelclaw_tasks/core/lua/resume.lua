@@ -10,7 +10,7 @@ local gate, actor, reason = ARGV[3], ARGV[4], ARGV[5]
 local pause_json = redis.call("HGET", pauses_key, gate)
 if not pause_json then return { "NOT_PAUSED", "", "" } end
 local control = control_of("pause", gate)
-if is_refused("resume", control, actor, reason, now_ms) then
+if is_refused("resume", control, actor, reason) then
   return { "HELD_BY_PERSON", "", cjson.encode(control) }
 end
 local act = new_act("resume", gate, 0, actor, reason, now_ms, { gate = gate })

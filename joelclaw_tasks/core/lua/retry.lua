@@ -8,6 +8,7 @@
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include leave
 --@include spec
+--@include successor
 local successor, call = bind_job(3)
 if not leased_job(call.lease_tag) then return "LEASE_LOST" end
 announce_successor(successor, call.due_ms, call.payload, ARGV[3 + STRIDE])

@@ -29,7 +29,7 @@ local function revive(id)
     for _, topic in ipairs(rules.topics or {}) do redis.call("SADD", topic_key(topic), id) end
   end
   set_available(job, now_ms + tonumber(job.slack_ms), now_ms)
-  move_job(job, "revive", "available", now_ms, { actor = actor, reason = reason })
+  move_job(job, "revive", "available", { actor = actor, reason = reason })
   return "REVIVED"
 end
 

@@ -12,12 +12,12 @@ local actor = ARGV[3]
 local function score(id, slack_ms, priority, note)
   local job, entry = read_job(id), { actor = actor, triage = note }
   if not job then
-    record("score", now_ms, entry, "job", id)
+    record("score", entry, "job", id)
     return "MISSING"
   end
   redis.call("HSET", job_key(id), "triage", note)
   if not is_held_for_score(job) then
-    record("score", now_ms, entry, "job", id, "family", job.family)
+    record("score", entry, "job", id, "family", job.family)
     return "NOTED"
   end
   end_hold(job)
@@ -32,7 +32,7 @@ local function score(id, slack_ms, priority, note)
     job.slack_ms, job.priority, job.state = slack_ms, priority, nil
   end
   set_available(job, rank, now_ms)
-  move_job(job, "score", "available", now_ms, entry)
+  move_job(job, "score", "available", entry)
   return is_steered and "HELD_BY_PERSON" or "SCORED"
 end
 

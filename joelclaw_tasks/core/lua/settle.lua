@@ -8,6 +8,6 @@ local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include claim_jobs
 local reply = {}
 for i = last_queue + #KEYS, #ARGV do reply[#reply + 1] = complete_job(ARGV[i]) end
-local answer = claim_jobs(reply)
+claim_jobs(reply)
 write_counts()
-return table.concat(answer, "\0")
+return reply

@@ -20,7 +20,7 @@ local reply = for_each_job(act, 8, function(job, entry)
   redis.call("HSET", job_key(job.id), "state", "held", "held_for", "shed", "held_by", act.id,
     "held_from", from, "held_at", now_ms)
   note_steered(job, act, now_ms)
-  move_job(job, "shed", "held", now_ms, entry)
+  move_job(job, "shed", "held", entry)
   return "SHED"
 end)
 -- In force while its parking lot holds a job.

@@ -14,7 +14,7 @@ local reply = for_each_job(act, 8, function(job, entry)
   redis.call("ZREM", timers_key, "job|" .. job.id)
   note_steered(job, act, tonumber(due_ms) * 2 + (job.state == "retryable" and 1 or 0))
   set_available(job, now_ms + tonumber(job.slack_ms), now_ms)
-  move_job(job, "stage", "available", now_ms, entry)
+  move_job(job, "stage", "available", entry)
   return "STAGED"
 end)
 write_counts()

@@ -11,7 +11,7 @@ local id, actor, reason = ARGV[3], ARGV[4], ARGV[5]
 local act_json = string.match(id, "^c%d+$") and redis.call("HGET", acts_key, id)
 if not act_json then return { "MISSING", "", 0, 0 } end
 local act = cjson.decode(act_json)
-if is_refused("undo", act, actor, reason, now_ms) then return { "HELD_BY_PERSON", act_json, 0, 0 } end
+if is_refused("undo", act, actor, reason) then return { "HELD_BY_PERSON", act_json, 0, 0 } end
 
 local slot = act.verb == "resume" and "pause" or act.verb
 local current = control_of(slot, act.target)
@@ -24,7 +24,7 @@ if not (in_force or has_jobs or again) then
 end
 
 if not act.undone_at then
-  record("undo", now_ms, { control = id, of = act.verb, target = act.target, actor = actor, reason = reason })
+  record("undo", { control = id, of = act.verb, target = act.target, actor = actor, reason = reason })
   act.undone_at, act.undone_by = now_ms, actor
   keep_act(act)
 end

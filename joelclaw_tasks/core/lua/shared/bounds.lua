@@ -14,7 +14,7 @@ local function set_base(verb, gate, value, known, control)
     return 0
   end
   if known == value then return 0 end
-  record(verb, now_ms, { gate = gate, actor = actor, reason = reason, [verb] = value, was = known })
+  record(verb, { gate = gate, actor = actor, reason = reason, [verb] = value, was = known })
   APPLY[verb](gate, value, now_ms)
   return 1
 end
@@ -38,7 +38,7 @@ end
 local function set_bounds(verb, values, word)
   for i = 6, #ARGV, 2 do
     local control = control_of(verb, ARGV[i])
-    if is_refused(verb, control, actor, reason, now_ms) then
+    if is_refused(verb, control, actor, reason) then
       return { "HELD_BY_PERSON", 0, cjson.encode(control) }
     end
   end

@@ -24,6 +24,6 @@ local function bury(job, verb, now_ms, failure, entry)
   group.last_at, group.place, group.error = now_ms, place, shortened(failure.error, 300)
   redis.call("HSET", dead_groups_key, signature, cjson.encode(group))
   entry.reason, entry.signature = shortened(failure.error, 200), signature
-  move_job(job, verb, "discarded", now_ms, entry)
+  move_job(job, verb, "discarded", entry)
   if job.rules then let_go(job) end
 end

@@ -5,7 +5,7 @@
 local function cancel_element(id, actor, reason, cancel)
   local batch = redis.call("GET", alias_key(id))
   if not batch or redis.call("HDEL", elements_key(batch), id) == 0 then return "MISSING" end
-  record("cancel", now_ms, { job = id, into = batch, actor = actor, reason = reason })
+  record("cancel", { job = id, into = batch, actor = actor, reason = reason })
   if redis.call("EXISTS", elements_key(batch)) == 0 then cancel(batch, actor, reason) end
   return "CANCELLED"
 end
@@ -17,7 +17,7 @@ local function ask_to_stop(job, actor, reason)
   rules.asked = { actor = actor, reason = reason }
   redis.call("HSET", job_key(job.id), "cancel_asked_at", now_ms, "rules", cjson.encode(rules))
   redis.call("ZADD", asked_key(job.holder), now_ms, job.id .. "#" .. job.admitted_at .. "#" .. job.claims)
-  move_job(job, "cancel", "executing", now_ms, { actor = actor, reason = reason, holder = job.holder })
+  move_job(job, "cancel", "executing", { actor = actor, reason = reason, holder = job.holder })
   return "ASKED"
 end
 
@@ -46,7 +46,7 @@ local function cancel_job(id, actor, reason, act)
   else
     return "WRONG_STATE"
   end
-  move_job(job, "cancel", "cancelled", now_ms, { actor = actor, reason = reason, control = act })
+  move_job(job, "cancel", "cancelled", { actor = actor, reason = reason, control = act })
   if act and not job.rules and not job.gathered then
     redis.call("RENAME", job_key(id), shelved_key(id))
     redis.call("PEXPIRE", shelved_key(id), 3600000)

@@ -37,10 +37,13 @@ local function claim_jobs(reply)
   local first = #reply + 1
   reply[first], reply[first + 1] = 0, waiting
   reply[first + 2] = "" -- for when the next timer is due
-  local parks, claimed = 0, 0
+  local parks, claimed, is_all_taken = 0, 0, false
   while claimed < most and parks < PARKS_PER_CALL do
     local name, rank, queue = best_lane()
-    if not name then break end
+    if not name then
+      is_all_taken = true
+      break
+    end
     local lane, turn, turn_rank = read_lane(name), nil, nil
     if lane then
       lane.rank = rank
@@ -50,7 +53,9 @@ local function claim_jobs(reply)
       end
     end
     local its_turn = not turn_rank or turn_rank <= tonumber(rank)
-    local line = lane and its_turn and first_shut_gate(lane)
+    -- Most lanes have no gates, and most of the time nothing is paused.
+    local may_be_shut = lane and its_turn and (lane.gates ~= "" or redis.call("HLEN", pauses_key) > 0)
+    local line = may_be_shut and first_shut_gate(lane)
     if not lane then -- its meta was deleted by hand; the next job admitted to it brings it back
       redis.call("ZREM", ready_key(queue), name)
     elseif not its_turn then
@@ -63,7 +68,8 @@ local function claim_jobs(reply)
     else
       local tag, payload, kills = start(lane)
       if tag then
-        for _, value in ipairs({ tag, lane.queue, payload, kills }) do reply[#reply + 1] = value end
+        local last = #reply
+        reply[last + 1], reply[last + 2], reply[last + 3], reply[last + 4] = tag, lane.queue, payload, kills
         claimed = claimed + 1
         turn_rank = turn and turn(lane, true)
         if turn_rank then redis.call("ZADD", ready_key(queue), "XX", turn_rank, name) end
@@ -90,7 +96,7 @@ local function claim_jobs(reply)
 
   -- The baton: whoever claims leaves a token behind while more is ready, so workers wake one another. One on
   -- each queue, for there may be workers that serve only some of them.
-  for i = 8, last_queue do
+  for i = 8, is_all_taken and 0 or last_queue do
     if redis.call("EXISTS", ready_key(ARGV[i])) == 1 then
       reply[first] = 1
       wake(ARGV[i])

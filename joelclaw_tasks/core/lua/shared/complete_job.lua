@@ -6,12 +6,12 @@ local function complete_job(tag)
   if not job then return "LEASE_LOST" end
   local entry = run_times(job, now_ms)
   local gates = end_lease(job)
-  local word = succeed(job, now_ms, entry)
+  local word = (job.next or job.rules) and succeed(job, now_ms, entry)
   if not word then
-    move_job(job, "complete", "completed", now_ms, entry)
+    move_job(job, "complete", "completed", entry)
     forget(job, "completed", now_ms)
     word = "COMPLETED"
   end
-  pass_on(gates)
+  if gates ~= "" then pass_on(gates) end
   return word
 end

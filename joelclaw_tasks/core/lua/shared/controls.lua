@@ -21,9 +21,9 @@ end
 local function keep_act(act) redis.call("HSET", acts_key, act.id, cjson.encode(act)) end
 
 -- Whether a control stands against what the observer wants; then that is in the stream too.
-local function is_refused(verb, control, actor, reason, now_ms)
+local function is_refused(verb, control, actor, reason)
   if not control or not is_held(actor, control.actor) then return false end
-  record("refuse", now_ms, {
+  record("refuse", {
     of = verb, target = control.target, control = control.id, actor = actor, reason = reason,
   })
   return true
@@ -39,7 +39,7 @@ local function new_act(verb, target, ttl_ms, actor, reason, now_ms, entry)
   }
   entry.control, entry.actor, entry.reason = act.id, actor, reason
   entry.expires_at = act["until"]
-  record(verb, now_ms, entry)
+  record(verb, entry)
   keep_act(act)
   return act
 end

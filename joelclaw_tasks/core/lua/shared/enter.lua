@@ -1,6 +1,7 @@
 -- enter: how a job comes to wait: in its lane or for a clock.
 --@include job
 --@include lanes
+--@gives set_available set_waiting
 local function set_available(job, rank, now_ms, is_new)
   job.rank = rank
   if job.gathered then -- a batch: from now on it gathers no more

@@ -1,5 +1,6 @@
 -- forget: finished for good: remembered for keep_ms as a duplicate, by the few fields that say what it was.
 --@include job
+--@gives forget
 local function forget(job, state, now_ms)
   local key, keep_ms = job_key(job.id), tonumber(job.keep_ms)
   redis.call("DEL", key)

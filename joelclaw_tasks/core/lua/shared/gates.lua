@@ -2,6 +2,7 @@
 -- A gate is named "<kind>:<name>"; it sets each "<kind>:<name>=<value>" that has nothing of
 -- its own. A lane has a line for each of its gates: the name and, after a tab, its weight: the places that
 -- one job takes, where that is more than one. A line "share:..." shuts nothing (see shares.lua).
+--@gives parse_line room bucket_of first_shut_gate take_gates free_gates
 local function parse_line(line)
   local tab = string.find(line, "\t", 1, true)
   if not tab then return line, 1 end

@@ -99,7 +99,7 @@ local function batch(name, known_id, rules)
   else
     redis.call("ZREM", timers_key, "job|" .. id)
     set_available(known, now_ms + tonumber(known.slack_ms), now_ms, true)
-    move_job(known, "stage", "available", now_ms, {})
+    move_job(known, "stage", "available", {})
   end
   return word
 end

@@ -24,6 +24,9 @@ local function read_job(id)
   }
 end
 
+-- A delivery tag names the job, the life of it (an id may be used again) and the claim in that life.
+local function tag_of(job) return job.id .. "#" .. job.admitted_at .. "#" .. job.claims end
+
 -- What a job held by its rules, and gives back when it is over.
 local function let_go(job)
   local rules = cjson.decode(job.rules)
@@ -49,11 +52,11 @@ local function write_counts()
 end
 
 -- Counts and records a move whose other writes the caller has made. `entry` adds fields to the record.
-local function move_job(job, verb, to, now_ms, entry)
+local function move_job(job, verb, to, entry)
   if job.state then count(job, job.state, -1) end
   count(job, to, 1)
   entry.handler, entry.trace, entry.from = job.handler, job.trace, entry.from or job.state
-  record(verb, now_ms, entry,
+  record(verb, entry,
     "job", job.id, "family", job.family, "queue", job.queue, "lane", job.lane, "to", to)
   job.state = to
 end

@@ -1,5 +1,11 @@
 -- lanes: a lane is in exactly one place: ready, parked at the gate that stopped it, or gone.
---@include parking
+local BATCH = 1000 -- the most lanes that one script moves for one gate, so that a million never stop Redis
+
+local function wake(queue)
+  if redis.call("LLEN", wake_key(queue)) == 0 then redis.call("LPUSH", wake_key(queue), "1") end
+end
+
+--@lazy parking
 local function read_lane(name)
   local values = redis.call("HMGET", lane_meta_key(name), "queue", "family", "handler", "gates", "parked")
   if not values[1] then return nil end
@@ -11,27 +17,28 @@ end
 
 local function head_of(lane_name) return redis.call("ZRANGE", lane_key(lane_name), 0, 0, "WITHSCORES") end
 
+-- Takes an empty lane away.
+local function end_lane(lane)
+  if lane.parked == "" then
+    redis.call("ZREM", ready_key(lane.queue), lane.name)
+  else
+    leave_spot(spot_of(lane.parked, lane.queue), lane.name)
+  end
+  redis.call("SREM", lanes_key(lane.queue), lane.name)
+  redis.call("DEL", lane_meta_key(lane.name))
+  if lane.gates ~= "" then pass_on(lane.gates) end
+end
+
 -- Puts a lane where its first job now belongs, or takes it away when it is empty.
 local function settle_lane(lane)
   local head = head_of(lane.name)
-  local spot = lane.parked ~= "" and spot_of(lane.parked, lane.queue)
-  if head[1] then
-    redis.call("ZADD", spot and parked_key(spot) or ready_key(lane.queue), head[2], lane.name)
-    return
+  if not head[1] then
+    end_lane(lane)
+  elseif lane.parked == "" then
+    redis.call("ZADD", ready_key(lane.queue), head[2], lane.name)
+  else
+    redis.call("ZADD", parked_key(spot_of(lane.parked, lane.queue)), head[2], lane.name)
   end
-  if spot then leave_spot(spot, lane.name) else redis.call("ZREM", ready_key(lane.queue), lane.name) end
-  redis.call("SREM", lanes_key(lane.queue), lane.name)
-  redis.call("DEL", lane_meta_key(lane.name))
-  pass_on(lane.gates)
-end
-
--- The registry changed: other gates stand before a lane from now on, so it looks again, and what it may
--- have been brought back for goes to another.
-local function change_gates(lane, gates)
-  redis.call("HSET", lane_meta_key(lane.name), "gates", gates, "parked", "", "parked_at", "")
-  if lane.parked ~= "" then leave_spot(spot_of(lane.parked, lane.queue), lane.name) end
-  pass_on(lane.gates)
-  lane.gates, lane.parked = gates, ""
 end
 
 -- Puts a job into its lane by its rank; a new lane starts ready, and its gates are checked at claim.
@@ -54,9 +61,7 @@ local function enqueue(job, is_new)
   elseif lane.parked ~= "" and room((parse_line(lane.parked))) > 0 then
     -- A place is free there and another lane was brought back for it; with this job first, this lane's rank
     -- may be the better one, so it looks again.
-    redis.call("HSET", lane_meta_key(lane.name), "parked", "", "parked_at", "")
-    leave_spot(spot_of(lane.parked, lane.queue), lane.name)
-    lane.parked = ""
+    look_again(lane)
   end
   settle_lane(lane)
   if lane.parked == "" then wake(lane.queue) end

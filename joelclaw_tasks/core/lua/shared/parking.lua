@@ -1,11 +1,6 @@
 -- parking: a lane that a gate stops waits there, out of the way, until there is something for it.
 --@include gates
-local BATCH = 1000 -- the most lanes that one script moves for one gate, so that a million never stop Redis
-
-local function wake(queue)
-  if redis.call("LLEN", wake_key(queue)) == 0 then redis.call("LPUSH", wake_key(queue), "1") end
-end
-
+--@gives spot_of spots_of leave_spot unpark pass_on await_token park look_again change_gates
 -- Where lanes of one queue and one weight wait at a gate. Were all queues to wait in one place, a freed place
 -- could go to a queue whose workers are away or busy, and lanes of the others would wait at an open gate.
 local function spot_of(line, queue) return line .. "\n" .. queue end
@@ -83,4 +78,20 @@ local function park(lane, line, now_ms)
   redis.call("HSET", lane_meta_key(lane.name), "parked", line, "parked_at", now_ms)
   if string.sub(line, 1, 5) == "rate:" then await_token(line, 0) end
   pass_on(lane.gates)
+end
+
+-- A parked lane looks at its gates once more.
+local function look_again(lane)
+  redis.call("HSET", lane_meta_key(lane.name), "parked", "", "parked_at", "")
+  leave_spot(spot_of(lane.parked, lane.queue), lane.name)
+  lane.parked = ""
+end
+
+-- The registry changed: other gates stand before a lane from now on, so it looks again, and what it may
+-- have been brought back for goes to another.
+local function change_gates(lane, gates)
+  redis.call("HSET", lane_meta_key(lane.name), "gates", gates, "parked", "", "parked_at", "")
+  if lane.parked ~= "" then leave_spot(spot_of(lane.parked, lane.queue), lane.name) end
+  pass_on(lane.gates)
+  lane.gates, lane.parked = gates, ""
 end

@@ -2,13 +2,6 @@
 local WAITING = { scheduled = true, held = true, available = true, retryable = true }
 local moved_lanes = {}
 
--- A parked lane looks at its gates once more.
-local function look_again(lane)
-  redis.call("HSET", lane_meta_key(lane.name), "parked", "", "parked_at", "")
-  leave_spot(spot_of(lane.parked, lane.queue), lane.name)
-  lane.parked = ""
-end
-
 local function settle_lanes()
   for name in pairs(moved_lanes) do
     local lane = read_lane(name) -- read now: the lane before may have passed a place on to this one
@@ -23,7 +16,7 @@ local function settle_lanes()
 end
 
 -- Another slack, and the priority that it stands for. The job's rank moves by the difference.
-local function rerank(job, slack_ms, priority, verb, now_ms, entry)
+local function rerank(job, slack_ms, priority, verb, entry)
   local rank = job.rank and tonumber(job.rank) + slack_ms - tonumber(job.slack_ms)
   redis.call("HSET", job_key(job.id), "slack_ms", slack_ms, "priority", priority)
   if rank then redis.call("HSET", job_key(job.id), "rank", rank) end
@@ -34,5 +27,5 @@ local function rerank(job, slack_ms, priority, verb, now_ms, entry)
   entry.from, entry.was, entry.priority = job.state, job.priority, priority
   count(job, job.state, -1)
   job.priority, job.state = tostring(priority), nil
-  move_job(job, verb, entry.from, now_ms, entry)
+  move_job(job, verb, entry.from, entry)
 end

@@ -11,7 +11,7 @@ local function unshed(job, verb, now_ms, entry)
   else
     set_waiting(job, of[2], tonumber(of[3]), now_ms)
   end
-  move_job(job, verb, of[2], now_ms, entry)
+  move_job(job, verb, of[2], entry)
   return of[1]
 end
 
@@ -32,7 +32,7 @@ local function unshelve(id, now_ms, entry)
   else
     set_waiting(job, state, tonumber(of[2]), now_ms)
   end
-  move_job(job, "undo", state, now_ms, entry)
+  move_job(job, "undo", state, entry)
   return true
 end
 
@@ -50,14 +50,14 @@ local REVERT = {
     unshed(job, "unshed", now_ms, entry)
     return true
   end,
-  priority = function(job, was, now_ms, entry)
+  priority = function(job, was, _, entry)
     local slack_ms, priority = math.floor(was / 4), was % 4
     -- What it had at first it has by itself: from now on its retries say their own again.
     if redis.call("HGET", job_key(job.id), "own_priority") == slack_ms .. "|" .. priority then
       redis.call("HDEL", job_key(job.id), "own_priority")
     end
     if not WAITING[job.state] then return false end
-    rerank(job, slack_ms, priority, "undo", now_ms, entry)
+    rerank(job, slack_ms, priority, "undo", entry)
     return true
   end,
   stage = function(job, was, now_ms, entry)
@@ -66,7 +66,7 @@ local REVERT = {
     redis.call("ZREM", lane_key(job.lane), job.id)
     local state = was % 2 == 1 and "retryable" or "scheduled"
     set_waiting(job, state, math.floor(was / 2), now_ms)
-    move_job(job, "undo", state, now_ms, entry)
+    move_job(job, "undo", state, entry)
     return true
   end,
 }
@@ -99,10 +99,10 @@ local function expire_control(name, now_ms)
     local entry = { of = act.verb, control = act.id, actor = "expiry" }
     if act.verb == "pause" then -- the last pause says when the gate opens, whatever was before
       entry.gate, act.previous = act.target, nil
-      record("resume", now_ms, entry)
+      record("resume", entry)
     else
       entry.target = act.target
-      record("undo", now_ms, entry)
+      record("undo", entry)
     end
     end_control(act, now_ms)
   elseif select(2, revert(act, "expiry", "its time is over", now_ms)) > 0 then

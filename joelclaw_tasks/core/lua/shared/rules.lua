@@ -2,7 +2,7 @@
 -- a function that only such a job enters: thus the others pay nothing for it.
 --@include cancel_job
 local function say(word, reason, of)
-  record("admit", now_ms, { job = job.id, family = job.family, handler = job.handler, reason = reason,
+  record("admit", { job = job.id, family = job.family, handler = job.handler, reason = reason,
     of = of })
   return of and word .. "\n" .. of or word
 end
@@ -63,7 +63,7 @@ local function rival_of(rules, into)
   local id = rules.singleton and redis.call("GET", rule_key("singleton|" .. rules.singleton.key))
   if not id or id == into then return nil end
   local state = state_of(id)
-  return state and not FINAL[state] and id
+  return state and not is_over(state) and id
 end
 
 local function by_rules(rules)

@@ -1,6 +1,5 @@
 -- start_job: hands the first job of a lane whose gates are open to `holder`. Answers its tag, message and
 -- kills, or nil when it was over already.
-local now = string.format("%.0f", now_ms) -- as `record` does
 local function start(lane)
   local first = redis.call("ZRANGE", lane_key(lane.name), 0, 1, "WITHSCORES")
   local id, next_rank = first[1], first[4]
@@ -12,7 +11,7 @@ local function start(lane)
   local expires_at = rules and tonumber(string.match(rules, '"expires_at":(%d+)'))
   if expires_at and expires_at <= now_ms then
     local job = read_job(id)
-    move_job(job, "cancel", "cancelled", now_ms, { actor = "expiry", reason = "expired" })
+    move_job(job, "cancel", "cancelled", { actor = "expiry", reason = "expired" })
     forget(job, "cancelled", now_ms)
     payload = nil
   end
@@ -20,8 +19,8 @@ local function start(lane)
     settle_lane(lane)
     return nil
   end
-  take_gates(lane.gates, id, now_ms)
-  if next_rank then redis.call("ZADD", ready_key(lane.queue), next_rank, lane.name) else settle_lane(lane) end
+  if lane.gates ~= "" then take_gates(lane.gates, id, now_ms) end
+  if next_rank then redis.call("ZADD", ready_key(lane.queue), next_rank, lane.name) else end_lane(lane) end
   local job = {
     id = id, state = "available", queue = lane.queue, family = family, handler = handler, lane = lane.name,
     priority = priority, claims = tostring(tonumber(claims) + 1), trace = trace, admitted_at = admitted_at,
@@ -29,7 +28,7 @@ local function start(lane)
   redis.call("HSET", job_key(id), "state", "executing", "claims", job.claims, "holder", holder,
     "claimed_at", now, "gates", lane.gates)
   redis.call("ZADD", leases_key(holder), now, id)
-  move_job(job, "claim", "executing", now_ms, {
+  move_job(job, "claim", "executing", {
     wait_ms = now_ms - tonumber(available_at), attempt = job.claims, holder = holder, gates = lane.gates,
   })
   return tag_of(job), payload, kills

@@ -11,7 +11,7 @@ local function hold_for_score(job, hold_ms, now_ms, entry)
   set_waiting(job, "held", now_ms + hold_ms, now_ms)
   redis.call("HSET", job_key(job.id), "held_for", "triage", "held_at", now_ms)
   entry.due_at = now_ms + hold_ms
-  move_job(job, "admit", "held", now_ms, entry)
+  move_job(job, "admit", "held", entry)
 end
 
 local function is_held_for_score(job)
