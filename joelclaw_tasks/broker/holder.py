@@ -82,10 +82,13 @@ class Holder:
     ) -> Exchange:
         """`exchange`, without waiting for the answer: `end` it when its socket is readable."""
         with self._guard:
-            self._pay_owed()
+            if self._owed:
+                self._pay_owed()
             if self._uncertain and not self._under_way:
                 self._give_back_unknown()
-            finished = [self._finished.popleft() for _ in range(len(self._finished))]
+            finished = []
+            while self._finished:
+                finished.append(self._finished.popleft())
             try:
                 settling = self.store.begin_settle(finished, queues, most, self.id, inboxes)
             except BaseException:
@@ -105,7 +108,8 @@ class Holder:
             raise
         with self._guard:
             self._under_way -= 1
-            self._held.update(job.tag for job in claim.jobs)
+            for job in claim.jobs:
+                self._held.add(job.tag)
             self._held.difference_update(exchange.finished)
             self._told.extend(exchange.finished)
         lost = words.count(Word.LEASE_LOST)

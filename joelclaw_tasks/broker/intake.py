@@ -58,24 +58,23 @@ class Intake:
         """
         if self._is_expected:
             return False
-        delivered = False
+        delivered = is_over_time = False
         self._pumping_in = get_ident()
         try:
             until = monotonic() + TURN_S
-            while True:
+            while not is_over_time:
                 self._begin_exchange()
                 if self._exchange is None or not self._has_answer():
                     break
                 delivered = self.end_exchange() or delivered
-                if monotonic() > until:
-                    break
+                is_over_time = monotonic() > until
         finally:
             self._pumping_in = 0
         if self._exchange is not None:
             self._is_expected = True
             self._expected_since = monotonic()
             self._channel.connection.cycle.expect(self._exchange.fileno(), self)
-        elif self._wants_exchange():
+        elif is_over_time:
             self._ring()
         return delivered
 
@@ -126,21 +125,18 @@ class Intake:
         if self.is_hungry and self._channel.connection is not None:
             self._ring()
 
-    def _wants_exchange(self) -> bool:
-        channel = self._channel
-        if channel._closing or channel.closed or not channel.admitting:
-            return False
-        return (self.is_hungry and channel.qos.room() > 0) or channel.holder.has_finished()
-
     def _begin_exchange(self) -> None:
-        """Start an exchange when one is wanted and none is under way."""
-        if self._exchange is None and self._wants_exchange():
-            channel = self._channel
-            most = channel.qos.room() if self.is_hungry else 0
-            inboxes = channel.inboxes() if most else ()
-            if most:
-                channel.holder.serves(channel.admitting, channel.qos.prefetch_count or 0)
-            self._exchange = channel.holder.begin_exchange(list(channel.admitting), most, inboxes)
+        """Start an exchange when there is something to tell or to claim, and none is under way."""
+        channel = self._channel
+        if self._exchange is not None or channel._closing or channel.closed or not channel.admitting:
+            return
+        qos, holder = channel.qos, channel.holder
+        most = qos.room() if self.is_hungry else 0
+        if most > 0:
+            holder.serves(channel.admitting, qos.prefetch_count or 0)
+            self._exchange = holder.begin_exchange(list(channel.admitting), most, channel.inboxes())
+        elif holder.has_finished():
+            self._exchange = holder.begin_exchange()
 
     def _has_answer(self) -> bool:
         """Whether the answer of the exchange under way is there, or will be in a moment."""

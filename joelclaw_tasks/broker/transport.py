@@ -94,7 +94,7 @@ class Channel(stock.Channel):
         #: worker a quarter of its CPU.
         self._kept_client: redis.Redis | None = None
         self._store: Store | None = None
-        self.admitting: dict[str, None] = {}  # queues whose deliveries are leases, in order
+        self.admitting: dict[str, str] = {}  # queue whose deliveries are leases -> key of its wake token
         self.intake = Intake(self)
         self._holder: Holder | None = None
         self._drain_inboxes_at = 0.0
@@ -159,7 +159,7 @@ class Channel(stock.Channel):
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         # Replies and events are consumed without acks and stay on kombu's lists.
         if not no_ack and queue not in self._fanout_queues:
-            self.admitting[queue] = None
+            self.admitting[queue] = self.store.keys.wake(queue)
             self.intake.begin()
         return super().basic_consume(queue, no_ack, *args, **kwargs)
 
@@ -260,7 +260,7 @@ class Channel(stock.Channel):
         queues = self._queue_cycle.consume(len(self.active_queues))
         if not queues:
             return
-        keys = [self.store.keys.wake(queue) for queue in queues if queue in self.admitting]
+        keys = [self.admitting[queue] for queue in queues if queue in self.admitting]
         keys.extend(
             self.global_keyprefix + self._q_for_pri(queue, priority)
             for priority in self.priority_steps
@@ -271,35 +271,39 @@ class Channel(stock.Channel):
             timeout = self.brpop_timeout
             if self.admitting and timeout:
                 timeout = min(timeout, max(SHORTEST_BLOCK_S, self.intake.look_again_at - monotonic()))
-        self._in_poll = self.client.connection
+        self._in_poll = connection = self.client.connection
         self._brpop_sent_at = monotonic()
-        self.client.connection.send_command("BRPOP", *keys, timeout or 0)
+        connection.send_command("BRPOP", *keys, timeout or 0)
 
-    def _brpop_read(self, **options: Any) -> bool:
+    def _brpop_read(self, **_: Any) -> bool:
+        connection = self.client.connection
         try:
             try:
-                popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
+                popped = connection.read_response()
             except self.connection_errors:
-                self.client.connection.disconnect()
+                connection.disconnect()
                 raise
         finally:
             # Before anything is delivered: the solo pool runs the task inside the delivery.
             self._in_poll = None
             self._flush_brpop_reauth()
         key = popped[0].decode() if popped else ""
-        wake_prefix = self.store.keys.wake("")[len(self.global_keyprefix) :]
-        if popped and not key.startswith(wake_prefix):
-            queue = key.rsplit(self.sep, 1)[0]
+        if popped and not key.startswith(self._wake_prefix):
+            queue = key[len(self.global_keyprefix) :].rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
             self.connection._deliver(loads(popped[1].decode()), queue)
             return True
         if self._closing and popped:
-            self.store.client.lpush(self.store.keys.wake(key[len(wake_prefix) :]), "1")
+            self.store.client.lpush(key, "1")
         elif self.admitting:
             self.intake.is_hungry = True
             if self.intake.pump() or popped:
                 return True
         raise Empty
+
+    @functools.cached_property
+    def _wake_prefix(self) -> str:
+        return str(self.store.keys.wake(""))
 
     # -- messages of stock producers ----------------------------------------------------------
 
@@ -347,7 +351,7 @@ class Channel(stock.Channel):
     def _get(self, queue: str) -> Any:
         claim = self.holder.exchange([queue], 1, [(queue, self.global_keyprefix + queue)])
         if claim.inbox:
-            self.admitting.setdefault(queue)
+            self.admitting.setdefault(queue, "")
             self._adopt_inboxes()
             del self.admitting[queue]
             claim = self.holder.exchange([queue], 1)

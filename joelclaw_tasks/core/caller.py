@@ -69,6 +69,11 @@ class Caller:
 
     def _known(self, commands: Sequence[Command], replies: list[Any]) -> list[Any]:
         """The replies, once scripts that Redis has forgotten are loaded and run. Raises the first error."""
+        for reply in replies:
+            if isinstance(reply, Exception):
+                break
+        else:
+            return replies
         for _ in range(_LOADS):
             forgotten = [
                 i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)

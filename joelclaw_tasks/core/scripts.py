@@ -21,6 +21,10 @@ from joelclaw_tasks.core.keys import write_keys
 DIRECTIVE = re.compile(r"--@(include|lazy|gives) (\w+(?: \w+)*)")
 
 GIVES = "--@gives "
+#: A call of a function; what looks like one in a text or a comment is passed over.
+_CALL = re.compile(
+    r""" "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | --.* | (?<![\w.:])(?P<called>\w+)\( """, re.VERBOSE
+)
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,10 @@ class _Splicing:
 
     def _calling_lazily(self, text: str) -> str:
         def called(match: re.Match[str]) -> str:
-            name = match.group(1)
+            name = match.group("called")
             return f"{self._made_by[name]}().{name}(" if name in self._made_by else match.group(0)
 
-        code, dashes, comment = text.partition("--")
-        return re.sub(r"(?<![\w.:])(\w+)\(", called, code) + dashes + comment
+        return _CALL.sub(called, text)
 
 
 def _generated(*texts: str) -> Iterator[Line]:

@@ -388,11 +388,12 @@ class Store(Controls, Scoring):
     def _claim_args(
         self, queues: Sequence[str], most: int, holder: str, inboxes: Sequence[tuple[str, str]]
     ) -> tuple[list[str], list[Any]]:
-        args = [
-            *self._head(), self.max_kills, self.lease_ms, holder, most, len(queues), *queues,
-            *(queue for queue, _ in inboxes),
-        ]  # fmt: skip
-        return [key for _, key in inboxes], args
+        args = [*self._head(), self.max_kills, self.lease_ms, holder, most, len(queues), *queues]
+        keys: list[str] = []
+        for queue, key in inboxes:
+            args.append(queue)
+            keys.append(key)
+        return keys, args
 
 
 def single_shot_retry() -> Retry:

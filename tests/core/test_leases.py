@@ -189,6 +189,36 @@ def test_after_a_silence_a_holder_that_never_comes_back_loses_its_leases_a_lease
     assert "available" == core.state("a")
 
 
+def test_a_claim_after_a_silence_gives_time_too_to_all_holders(core):
+    tags = {}
+    for holder, after_ms in (("w1", 0), ("w2", 1_000)):
+        core.clock.advance(after_ms)
+        core.admit(holder, queue=holder)
+        core.store.renew(holder, {})
+        tags[holder] = core.start(holder, holder=holder)
+    core.clock.advance(LEASE_MS - 1_000)  # w1's lease is over, w2's is not yet
+
+    core.claim("other", holder="w3")
+    core.clock.advance(LEASE_MS - 1)
+    core.claim("other", holder="w3")
+
+    assert [Word.COMPLETED] * 2 == core.store.complete([tags["w1"], tags["w2"]])
+
+
+def test_where_nobody_ever_renews_again_a_lease_ends_a_lease_later(core):
+    core.admit("a")
+    core.store.renew("w1", {})
+    core.start()
+    core.clock.advance(LEASE_MS)
+    core.claim("other", holder="w2")
+    assert "executing" == core.state("a")
+    core.clock.advance(LEASE_MS)
+
+    core.claim("other", holder="w2")
+
+    assert "available" == core.state("a")
+
+
 def test_expire_takes_back_every_job_of_the_named_holders_and_of_no_other(core):
     for id in "abc":
         core.admit(id)

@@ -285,10 +285,13 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
         if renews or holder in self.expiries:
             self.expiries[holder] = now + self.lease_ms
         self.known |= {holder} if renews else set()
-        away, self.seen_at = self.seen_at is not None and now - self.seen_at > self.lease_ms / 2, now
-        for other, due in self.expiries.items():
-            if away and (other in self.known or due <= now):
-                self.expiries[other] = max(due, now + self.lease_ms)
+        is_looked_at = renews or any(due <= now for due in self.expiries.values())
+        if is_looked_at and self.seen_at is not None and now - self.seen_at > self.lease_ms / 2:
+            self.seen_at = now + self.lease_ms
+            for other, due in self.expiries.items():
+                if other in self.known or due <= now:
+                    self.expiries[other] = max(due, now + self.lease_ms)
+        self.seen_at = now if renews else self.seen_at
         for entry in sorted(self.jobs.values(), key=lambda e: (e.hold_until or e.job.due_ms, e.job.id)):
             if entry.state is State.HELD and entry.hold_until and entry.hold_until <= now:
                 self._let_go(entry)

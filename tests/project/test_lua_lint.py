@@ -65,7 +65,10 @@ def test_a_good_script_with_nested_includes_has_no_faults(folder):
         ("return (function(job) return 1 end)()", "local job is never read"),
         ("return '" + "x" * 110 + "'", "is 119 characters long; 110 is the most"),
         ("return 1 ", "ends with blanks"),
-        ("--@Include state", "'--@Include state' is not an include: write `--@include name`"),
+        (
+            "--@Include state",
+            "'--@Include state' is not one of --@include, --@lazy and --@gives, with a name",
+        ),
     ],
 )
 def test_each_kind_of_fault_is_reported_where_it_is(folder, line, fault):
