@@ -4,7 +4,7 @@
 -- Reply: more ready (0|1), messages in the inboxes, ms until the next timer or "", then for each job: tag,
 -- queue, payload, kills.
 --@include keys
---@include when_full
+--@include who_holds
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include claim_jobs

@@ -2,7 +2,7 @@
 -- ARGV: now, transitions_max, max_kills, lease_ms, holder, record of the holder (JSON).
 -- Reply: how many jobs the holder still holds.
 --@include keys
---@include when_full
+--@include who_holds
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 local max_kills, lease_ms, holder, holder_record = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]

@@ -1,7 +1,7 @@
 -- settle: `complete` and then `claim` in one call, which is what a busy worker does all the time.
 -- KEYS and ARGV as claim.lua, then the delivery tags. Reply: a word for each tag, then the parts of claim's.
 --@include keys
---@include when_full
+--@include who_holds
 --@include clock
 local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include complete_job
