@@ -24,7 +24,7 @@ KEYS: dict[str, str] = {
     "turns": "turns:%s",  # string of a share: "<served_at> <jobs left of its turn>"; goes by itself
     "registered": "registered:%s",  # set of "<limit|rate>|<actor>": gates to which code has given one
     "timers": "timers",  # zset: kind|name -> due_at
-    "seen_at": "seen_at",  # string: when a lease was last renewed
+    "seen_at": "seen_at",  # string: when timers were last looked at, give or take a sixth of a lease
     "leases": "leases:%s",  # zset of a holder: job id -> claimed_at
     "holders": "holders",  # hash: holder -> JSON: where it runs, its Redis client id
     "dead": "dead",  # zset: job id -> discarded_at

@@ -285,13 +285,12 @@ class Reference:  # all jobs and gates; times are epoch milliseconds
         if renews or holder in self.expiries:
             self.expiries[holder] = now + self.lease_ms
         self.known |= {holder} if renews else set()
-        is_looked_at = renews or any(due <= now for due in self.expiries.values())
-        if is_looked_at and self.seen_at is not None and now - self.seen_at > self.lease_ms / 2:
-            self.seen_at = now + self.lease_ms
-            for other, due in self.expiries.items():
-                if other in self.known or due <= now:
-                    self.expiries[other] = max(due, now + self.lease_ms)
-        self.seen_at = now if renews else self.seen_at
+        silence_ms = 0 if self.seen_at is None else now - self.seen_at
+        if self.seen_at is None or not 0 <= silence_ms <= self.lease_ms / 6:
+            self.seen_at = now
+        for other, due in self.expiries.items():
+            if silence_ms > self.lease_ms / 2 and (other in self.known or due <= now):
+                self.expiries[other] = max(due, now + self.lease_ms)
         for entry in sorted(self.jobs.values(), key=lambda e: (e.hold_until or e.job.due_ms, e.job.id)):
             if entry.state is State.HELD and entry.hold_until and entry.hold_until <= now:
                 self._let_go(entry)

@@ -9,8 +9,6 @@ local max_kills, lease_ms, holder, holder_record = tonumber(ARGV[3]), tonumber(A
 --@include timers
 redis.call("ZADD", timers_key, now_ms + lease_ms, "lease|" .. holder)
 redis.call("HSET", holders_key, holder, holder_record)
-local is_too_early = was_away(now_ms, lease_ms)
-redis.call("SET", seen_at_key, now)
-fire_timers(now_ms, max_kills, lease_ms, is_too_early)
+fire_timers(now_ms, max_kills, lease_ms)
 write_counts()
 return redis.call("ZCARD", leases_key(holder))

@@ -1,6 +1,6 @@
 -- due: fires timers whose time has come; each kind has an entry in ON_DUE.
 --@include reopen
---@gives was_away fire_due expire_holder
+--@gives fire_due expire_holder
 -- Everything that a lost holder held goes back, a batch at a time.
 local function expire_holder(holder, now_ms, max_kills, reason)
   local ids = redis.call("ZRANGE", leases_key(holder), 0, 99)
@@ -63,25 +63,12 @@ local ON_DUE = {
   end,
 }
 
--- Live workers renew at least every third of a lease. When none has for longer than half of it, Redis was
--- away and nobody could: then all holders have the time of a lease to come back, once.
-local function was_away(now_ms, lease_ms)
-  local seen_at = tonumber(redis.call("GET", seen_at_key) or now_ms)
-  if now_ms - seen_at <= lease_ms / 2 then return false end
-  for _, holder in ipairs(redis.call("HKEYS", holders_key)) do
-    redis.call("ZADD", timers_key, "XX", "GT", now_ms + lease_ms, "lease|" .. holder)
-  end
-  redis.call("SET", seen_at_key, now_ms + lease_ms)
-  return true
-end
-
 -- Fires up to 100. Answers when the next timer is due, or nil.
-local function fire_due(now_ms, max_kills, lease_ms, is_too_early)
+local function fire_due(now_ms, max_kills, lease_ms, was_away)
   local due = redis.call("ZRANGEBYSCORE", timers_key, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, 100)
   for i = 1, #due, 2 do
     local kind, name = string.match(due[i], "^(%a+)|(.*)$")
-    if kind == "lease" and is_too_early == nil then is_too_early = was_away(now_ms, lease_ms) end
-    if kind == "lease" and is_too_early then
+    if kind == "lease" and was_away then
       redis.call("ZADD", timers_key, now_ms + lease_ms, due[i])
     else
       redis.call("ZREM", timers_key, due[i])
