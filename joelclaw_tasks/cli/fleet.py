@@ -80,11 +80,12 @@ def reload(
 def open_workers() -> Workers:
     """The workers of this invocation's fleet. Raises SettingsError, RegistryError, CommandFailed."""
     progress().say("reading the registry")
+    from joelclaw_tasks.core.store import Store
     from joelclaw_tasks.fleet.workers import Workers, control_app
     from joelclaw_tasks.registry import Registry
 
     settings = current().settings()
-    return Workers(control_app(settings, Registry.load(settings.registry_dir)))
+    return Workers(control_app(settings, Registry.load(settings.registry_dir)), Store.connect(settings))
 
 
 def all_workers(workers: Workers) -> Sequence[WorkerCode]:

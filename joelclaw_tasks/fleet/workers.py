@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery
 
 from joelclaw_tasks.address import Address
+from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import JoelclawError
 from joelclaw_tasks.fleet.app import make_app
 from joelclaw_tasks.registry import Registry
@@ -71,14 +72,18 @@ def control_app(settings: Settings, registry: Registry) -> Celery:
 
 
 class Workers:
-    """All workers that hear remote control."""
+    """All workers that hear remote control. `store`: where they hold their leases."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, store: Store) -> None:
         self._app = app
+        self._store = store
 
     def all(self) -> list[WorkerCode]:
-        """Those that answer, by name; older versions of this package do not."""
-        return sorted(self._ask(None), key=lambda worker: worker.name)
+        """Those that answer, by name; older versions of this package do not. Raises CoreUnreachable.
+
+        Nobody is waited for once as many have answered as there are holders of leases: one for each worker.
+        """
+        return sorted(self._ask(None, len(self._store.holders())), key=lambda worker: worker.name)
 
     def reload(
         self,
@@ -111,15 +116,15 @@ class Workers:
         raise ReloadFailed(f"{name} was told to reload and is not back after {within_s:g} s; look at its log")
 
     def _one(self, name: str) -> WorkerCode | None:
-        return next(iter(self._ask([name])), None)
+        return next(iter(self._ask([name], 1)), None)
 
-    def _ask(self, names: list[str] | None) -> list[WorkerCode]:
+    def _ask(self, names: list[str] | None, most: int) -> list[WorkerCode]:
         answers = self._app.control.broadcast(
             "joelclaw_code",
             destination=names,
             reply=True,
             timeout=ANSWERS_WITHIN_S,
-            limit=None if names is None else len(names),
+            limit=most or None,
         )
         return [
             WorkerCode(name=name, **code)

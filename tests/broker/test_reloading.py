@@ -16,7 +16,7 @@ import pytest
 from workers import CONCURRENCY, HERE, ROOT, Site
 
 from joelclaw_tasks.broker.preflight import problems
-from joelclaw_tasks.fleet.workers import Workers
+from joelclaw_tasks.fleet.workers import ANSWERS_WITHIN_S, Workers
 from tests.conftest import wait_until
 
 CODE = """
@@ -158,6 +158,18 @@ def test_code_that_cannot_be_imported_is_refused_and_the_worker_goes_on(moving: 
     wait_until(lambda: ["old 1", "mended 2"] == moving.said(), "the mended code runs", 20)
 
 
+def test_nobody_waits_for_more_answers_than_there_are_workers(moving: Reloadable):
+    moving.start("solo")
+    workers = Workers(moving.site.app, moving.site.store)
+    assert 1 == len(moving.site.store.holders())
+
+    asked_at = time.monotonic()
+    found = workers.all()
+
+    assert [(moving.name, moving.process.pid)] == [(worker.name, worker.pid) for worker in found]
+    assert time.monotonic() - asked_at < ANSWERS_WITHIN_S
+
+
 def test_a_job_that_outlasts_the_grace_starts_again_with_the_new_code_and_no_attempt_is_burned(
     moving: Reloadable,
 ):
@@ -196,7 +208,7 @@ def test_under_a_hundred_jobs_a_second_the_new_code_serves_within_10_s_and_nothi
         fleet[0].write("new")
         ordered_at = time.time()
 
-        reloaded = Workers(own.app).reload([worker.name for worker in fleet])
+        reloaded = Workers(own.app, own.store).reload([worker.name for worker in fleet])
 
         is_over.set()
         producer.join()
