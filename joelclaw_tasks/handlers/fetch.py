@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 import httpx
 
 from joelclaw_tasks.errors import FetchFailed, RateLimited
+from joelclaw_tasks.retry_after import read_retry_after_s
 
 MAX_BYTES = 5_000_000
 MAX_REDIRECTS = 5
@@ -73,23 +73,12 @@ def fetch(
     raise FetchFailed(f"more than {MAX_REDIRECTS} redirects")
 
 
-def _retry_after_s(response: httpx.Response) -> float:
-    """What Retry-After asks for, in seconds: a number, or a date. 0: nothing that can be read."""
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return 0.0
-    return max(0.0, at.timestamp() - time.time())
-
-
 def _read(response: httpx.Response, max_bytes: int, ends_at: float) -> Fetched:
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS or (
         response.status_code == httpx.codes.SERVICE_UNAVAILABLE and "Retry-After" in response.headers
     ):
-        raise RateLimited(f"the server answered {response.status_code}", _retry_after_s(response))
+        wait_s = read_retry_after_s(response.headers.get("Retry-After"))
+        raise RateLimited(f"the server answered {response.status_code}", wait_s or 0)
     if not (response.is_success or response.status_code == httpx.codes.NOT_MODIFIED):
         raise FetchFailed(f"the server answered {response.status_code} {response.reason_phrase}".rstrip())
     body = bytearray()

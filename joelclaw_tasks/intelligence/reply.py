@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from joelclaw_tasks.core.redaction import redacted
 from joelclaw_tasks.intelligence.decision import Usage
 from joelclaw_tasks.intelligence.guard import plain_text
 from joelclaw_tasks.intelligence.reason import Reason
+from joelclaw_tasks.retry_after import read_retry_after_s
 
-#: Nobody is left alone for longer than a day.
-_LONGEST_RETRY_AFTER_MS = 86_400_000
 _STATUS = {
     400: Reason.INVALID_REQUEST,
     401: Reason.AUTH,
@@ -120,19 +117,14 @@ def _usage(found: Any) -> Usage | None:
 
 
 def _retry_after_ms(headers: Any) -> int | None:
-    for name, unit_ms in (("retry-after-ms", 1), ("retry-after", 1000)):
-        text = str(headers.get(name, "")).strip()
-        try:
-            wait_ms = float(text) * unit_ms
-        except ValueError:
-            continue
-        if wait_ms >= 0:  # not NaN
-            return int(min(wait_ms, _LONGEST_RETRY_AFTER_MS))
+    """The API's own header in milliseconds, else the one of HTTP."""
     try:
-        wait_s = parsedate_to_datetime(str(headers.get("retry-after", ""))).timestamp() - time.time()
-    except (ValueError, TypeError):
-        return None
-    return int(min(max(0.0, wait_s * 1000), _LONGEST_RETRY_AFTER_MS))
+        wait_s = read_retry_after_s(str(float(headers.get("retry-after-ms", "")) / 1000))
+    except ValueError:
+        wait_s = None
+    if wait_s is None:
+        wait_s = read_retry_after_s(headers.get("retry-after"))
+    return None if wait_s is None else int(wait_s * 1000)
 
 
 def _plain(request_id: Any) -> str | None:

@@ -12,6 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from joelclaw_tasks.notify.sink import SinkAway, SinkRefused
+from joelclaw_tasks.retry_after import read_retry_after_s
 
 #: For one delivery, whatever the server does; and for each step of it.
 SEND_WITHIN_S, STEP_WITHIN_S = 3.0, 2.5
@@ -106,15 +107,7 @@ def check(response: httpx.Response, what: str, said: str = "") -> None:
     text = f"{what} answered {status}{detail}"
     if status in (400, 404, 410, 413, 414, 415, 422):
         raise SinkRefused(text)
-    raise SinkAway(text, retry_after_s(response))
-
-
-def retry_after_s(response: httpx.Response) -> float | None:
-    """What the server asks for in seconds; None when it says nothing that makes sense."""
-    try:
-        return max(0.0, float(response.headers["retry-after"]))
-    except (KeyError, ValueError):
-        return None
+    raise SinkAway(text, read_retry_after_s(response.headers.get("Retry-After")))
 
 
 def printable(text: Any) -> str:

@@ -13,6 +13,7 @@ from joelclaw_tasks.notify.buttons import signed_buttons
 from joelclaw_tasks.notify.http import Redirected, bounded, check, printable
 from joelclaw_tasks.notify.notification import Notice
 from joelclaw_tasks.notify.sink import SinkAway
+from joelclaw_tasks.retry_after import read_retry_after_s
 
 #: Telegram counts UTF-16 units, after the entities are parsed.
 MOST_UNITS = 4_096
@@ -57,8 +58,7 @@ class BotApi:
         if response.status_code == 429:
             parameters = answer.get("parameters")
             wait_s = parameters.get("retry_after") if isinstance(parameters, dict) else None
-            wait_s = float(wait_s) if isinstance(wait_s, int | float) else None
-            raise SinkAway(f"telegram answered 429: {said}", wait_s)
+            raise SinkAway(f"telegram answered 429: {said}", read_retry_after_s(str(wait_s)))
         if response.status_code == 404:
             # No such bot: the token is wrong, which somebody may put right.
             raise SinkAway(f"telegram answered 404: {said}; is TELEGRAM_BOT_TOKEN right?")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
+
 import pytest
 
 from joelclaw_tasks.notify.webhook import signature
@@ -50,6 +52,18 @@ def test_many_that_waited_come_as_one_digest_whose_id_stays_the_same(office, rec
 
     (body,) = receiver.received.values()
     assert ("digest", "notify.digest", 8) == (body["type"], body["cause"], len(body["lines"]))
+
+
+@pytest.mark.parametrize("asked", ["inf", "nan", "-1", "soon", formatdate(0, usegmt=True)])
+def test_a_receiver_that_asks_for_nonsense_is_asked_again_within_a_day(office, receiver, asked):
+    notifier = office.configured(**webhook(receiver))
+    receiver.next_answers = [Answer(503, headers={"Retry-After": asked})]
+    notifier("one", cause="a")
+    office.wait(24 * HOUR)
+
+    notifier.run_due()
+
+    assert ["one"] == [body["text"] for body in receiver.received.values()]
 
 
 @pytest.mark.parametrize("status", [400, 404, 410, 422])
