@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from joelclaw_tasks.errors import FleetError
-from joelclaw_tasks.fleet.redis_server import write_private
+from joelclaw_tasks.whole_file import write_whole
 
 
 class FleetHome:
@@ -73,7 +73,7 @@ class FleetHome:
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Publish what runs (mode 0600: it holds the URL of Redis with its password)."""
-        write_private(self.state_file, json.dumps(state, indent=2) + "\n")
+        write_whole(self.state_file, (json.dumps(state, indent=2) + "\n").encode())
 
     def forget_state(self) -> None:
         """No fleet is ready any more."""
@@ -102,7 +102,7 @@ class FleetHome:
                 chosen[name] = before
             else:
                 chosen[name] = _free_port()
-        write_private(self._ports_file, json.dumps(chosen) + "\n")
+        write_whole(self._ports_file, (json.dumps(chosen) + "\n").encode())
         return chosen
 
 

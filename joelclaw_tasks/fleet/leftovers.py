@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from joelclaw_tasks.fleet.redis_server import write_private
+from joelclaw_tasks.whole_file import write_whole
 
 _PROC = Path("/proc")
 _KILLED_WITHIN_S = 5.0
@@ -75,7 +75,7 @@ def _stat(pid: int) -> list[str] | None:
 
 def record(path: Path, processes: Iterable[Recorded]) -> None:
     """Replace the list of running processes (mode 0600)."""
-    write_private(path, json.dumps([asdict(process) for process in processes]))
+    write_whole(path, json.dumps([asdict(process) for process in processes]).encode())
 
 
 def end_leftovers(path: Path, grace_s: float = 15.0) -> list[str]:

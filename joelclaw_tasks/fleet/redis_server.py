@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from joelclaw_tasks.errors import FleetError
+from joelclaw_tasks.whole_file import write_whole
 
 #: Celery's own minimum, and the oldest server that our scripts run on.
 MINIMUM_VERSION = (6, 2, 0)
@@ -125,7 +126,7 @@ def prepare(directory: Path, port: int, binary: ServerBinary | None = None) -> E
         )
     password = _kept_password(directory / "password")
     config = directory / "redis.conf"
-    write_private(config, _config(directory, port, password))
+    write_whole(config, _config(directory, port, password).encode())
     return EmbeddedRedis(binary, (str(binary.path), str(config)), port, password)
 
 
@@ -137,17 +138,8 @@ def _kept_password(path: Path) -> str:
     # Letters and digits only: the same text is valid in a URL, a config file and an inline command.
     if not re.fullmatch(r"[0-9a-f]{48}", kept):
         kept = secrets.token_hex(24)
-        write_private(path, kept + "\n")
+        write_whole(path, (kept + "\n").encode())
     return kept
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file whole, readable by this user only: no reader sees half of it."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    new.replace(path)
 
 
 def _config(directory: Path, port: int, password: str) -> str:
