@@ -215,12 +215,18 @@ class BeforeConsuming(StartStopStep):
         """
         require_safe_server(consumer, may_evict=self._has_started)
         self._has_started = True
+        consumer.connection.transport.runs_in_threads = runs_in_threads(consumer.pool)
         if getattr(consumer.app, HAS_REGISTRY, False):
             return
         specs, store = declared_specs(consumer.app).values(), consumer.connection.default_channel.store
         told = {"actor": f"registry:{consumer.app.main}", "reason": "declared by tasks"}
         store.limit(limits_of_handlers(specs), **told)
         store.rate(rates_of_handlers(specs), **told)
+
+
+def runs_in_threads(pool: Any) -> bool:
+    """Whether a Celery pool runs its tasks in threads of this interpreter, beside the event loop."""
+    return type(pool).__module__ == "celery.concurrency.thread"
 
 
 def require_safe_server(consumer: Any, *, may_evict: bool = False) -> None:

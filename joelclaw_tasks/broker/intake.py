@@ -24,6 +24,8 @@ logger = get_logger(__name__)
 ANSWER_WITHIN_S = 0.0005
 #: Then the event loop has its turn: remote control, heartbeats, timers.
 TURN_S = 0.01
+#: For so long, at most, a pool of threads has the interpreter for itself after it was handed something.
+YIELD_S = 0.0001
 
 
 class Intake:
@@ -76,6 +78,10 @@ class Intake:
             self._channel.connection.cycle.expect(self._exchange.fileno(), self)
         elif is_over_time:
             self._ring()
+        elif delivered and self._channel.connection.runs_in_threads:
+            # Nothing else is to be done, and to prepare for blocking would keep the GIL from the very threads
+            # that are to start. A finish ends the wait.
+            select.select([self._channel.connection.cycle.alarm.fd], [], [], YIELD_S)
         return delivered
 
     def on_answer(self) -> bool:

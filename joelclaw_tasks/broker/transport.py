@@ -414,6 +414,8 @@ class Transport(stock.Transport):
         self.cycle = Poller()
         #: Set once an event loop polls for us: then finished jobs are told to Redis by it, together.
         self.in_event_loop = False
+        #: Tasks run in other threads of this interpreter.
+        self.runs_in_threads = False
         self._leave_loop: Callable[[], None] = lambda: None
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:

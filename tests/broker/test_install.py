@@ -11,12 +11,13 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 from celery import Celery
+from celery.concurrency import get_implementation
 from stranger_app import make_app
 from workers import Site, Worker, close_app
 
 import joelclaw_tasks
 from joelclaw_tasks.broker.connection import SENTINEL_TRANSPORT, TRANSPORT
-from joelclaw_tasks.broker.install import faults
+from joelclaw_tasks.broker.install import faults, runs_in_threads
 from joelclaw_tasks.errors import SettingsError
 from tests.conftest import wait_until
 
@@ -309,3 +310,10 @@ def _cut_connections(site: Site, worker: Worker) -> None:
     for entry in site.client.client_list():
         if int(entry["addr"].rpartition(":")[2]) in ports:
             site.client.client_kill_filter(_id=entry["id"])
+
+
+@pytest.mark.parametrize(("pool", "is_so"), [("threads", True), ("solo", False), ("prefork", False)])
+def test_only_a_pool_of_threads_shares_the_interpreter_with_the_event_loop(pool: str, is_so: bool):
+    made = get_implementation(pool)(app=Celery("any", set_as_current=False), limit=1)
+
+    assert is_so == runs_in_threads(made)
