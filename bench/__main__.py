@@ -16,7 +16,7 @@ from typing import Any
 import redis
 
 from bench.compare import compare_all, last_line, table
-from bench.measure import Measured, measure_side
+from bench.measure import Measured, measure_round
 from bench.plan import SIDES, Plan, Side
 from bench.processes import BenchFailed, redis_server
 
@@ -62,14 +62,12 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as directory, redis_server(Path(directory)) as port:
             environment = describe(port)
-            for number, side in plan.order():
-                if side not in sides:
-                    continue
-                results[side].append(measure_side(side, plan, port, Path(directory)))
+            for number, order in enumerate(plan.orders(), start=1):
+                chosen = [side for side in order if side in sides]
+                for side, measured in measure_round(chosen, plan, port, Path(directory)).items():
+                    results[side].append(measured)
                 elapsed_s = time.monotonic() - started_at
-                print(
-                    f"round {number + 1} of {plan.rounds}, {side}: done after {elapsed_s:.0f} s", flush=True
-                )
+                print(f"round {number} of {plan.rounds}: done after {elapsed_s:.0f} s", flush=True)
     except BenchFailed as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 1
