@@ -135,7 +135,7 @@ def _measure_waits(
 ) -> dict[Side, list[float]]:
     """The waits of paced calls: a part on one side, a part on the other, so that both meet the same machine.
 
-    How fast an idle CPU wakes changes from minute to minute where it is shared, by more than the sides differ.
+    How fast an idle CPU wakes changes from minute to minute where it is shared, more than the sides differ.
     `done` is how many tasks each side has run before.
     """
     waits: dict[Side, list[float]] = {line.side: [] for line, _ in running}
