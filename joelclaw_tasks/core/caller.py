@@ -45,7 +45,7 @@ class Caller:
     def load_scripts(self, *names: str) -> None:
         """Load what Redis does not know of these scripts, or of all. After SCRIPT FLUSH it happens by itself.
 
-        Redis writes each load, up to 54 KB, into its append-only file and to its replicas, known or not.
+        Redis writes each load, up to 58 KB, into its append-only file and to its replicas, known or not.
         """
         wanted = names or script_names()
         known = self._ask(lambda: self.client.script_exists(*(_SHAS[name] for name in wanted)))
