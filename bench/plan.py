@@ -20,7 +20,7 @@ class Plan:
     rounds: int = 3
     tasks: int = 10_000
     proxied_tasks: int = 2_000  # stock does about 150 a second there: 10,000 would take minutes a pool
-    paced_tasks: int = 400  # the p95 of 200 moves by a tenth from run to run
+    paced_tasks: int = 400
     paced_turns: int = 8  # in so many parts, each side in turn
     paced_per_s: float = 50.0
     emitted_events: int = 10_000

@@ -72,6 +72,8 @@ class Intake:
                 is_over_time = monotonic() > until
         finally:
             self._pumping_in = 0
+        if self._channel.connection is None:
+            return delivered  # whoever was delivered to has closed the channel
         if self._exchange is not None:
             self._is_expected = True
             self._expected_since = monotonic()

@@ -351,7 +351,7 @@ class Channel(stock.Channel):
     def _get(self, queue: str) -> Any:
         claim = self.holder.exchange([queue], 1, [(queue, self.global_keyprefix + queue)])
         if claim.inbox:
-            self.admitting.setdefault(queue, "")
+            self.admitting.setdefault(queue, self.store.keys.wake(queue))
             self._adopt_inboxes()
             del self.admitting[queue]
             claim = self.holder.exchange([queue], 1)

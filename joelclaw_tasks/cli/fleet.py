@@ -12,6 +12,7 @@ from joelclaw_tasks.cli.duration import duration
 from joelclaw_tasks.cli.envelope import CommandFailed, NextAction, Outcome
 from joelclaw_tasks.cli.invocation import current
 from joelclaw_tasks.cli.progress import progress
+from joelclaw_tasks.cli.queue_parts import open_store
 from joelclaw_tasks.cli.terminal import table, text
 from joelclaw_tasks.cli.tree import command_tree
 
@@ -78,14 +79,13 @@ def reload(
 
 
 def open_workers() -> Workers:
-    """The workers of this invocation's fleet. Raises SettingsError, RegistryError, CommandFailed."""
+    """The workers of this invocation's fleet. Raises SettingsError, RegistryError, CoreUnreachable."""
     progress().say("reading the registry")
-    from joelclaw_tasks.core.store import Store
     from joelclaw_tasks.fleet.workers import Workers, control_app
     from joelclaw_tasks.registry import Registry
 
     settings = current().settings()
-    return Workers(control_app(settings, Registry.load(settings.registry_dir)), Store.connect(settings))
+    return Workers(control_app(settings, Registry.load(settings.registry_dir)), open_store())
 
 
 def all_workers(workers: Workers) -> Sequence[WorkerCode]:

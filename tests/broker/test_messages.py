@@ -184,6 +184,29 @@ def test_a_closed_channel_gives_back_what_it_had(own: Site, connection):
     other.close()
 
 
+def test_whoever_is_delivered_to_may_close_the_channel(own: Site, connection):
+    queue = Queue("plain", Exchange("plain"), routing_key="plain")
+    channel = connection.channel()
+    Producer(channel, queue.exchange, routing_key="plain").publish({"a": 1}, declare=[queue])
+    got = []
+
+    def once(body, message):
+        got.append(body)
+        message.ack()
+        channel.close()
+
+    Consumer(channel, [queue], callbacks=[once]).consume()
+
+    def is_delivered() -> bool:
+        channel.intake.is_hungry = True
+        return channel.intake.pump()
+
+    wait_until(is_delivered, "it is delivered")
+
+    assert ([{"a": 1}], True) == (got, channel.closed)
+    assert {} == own.states()
+
+
 def test_a_batch_is_published_after_redis_forgot_its_scripts(own: Site):
     own.add.delay(1, 1)
     with own.app.producer_or_acquire() as producer, producer.batch(max_size=10):

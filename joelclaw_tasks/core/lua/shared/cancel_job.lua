@@ -16,7 +16,7 @@ local function ask_to_stop(job, actor, reason)
   if rules.asked then return "ASKED" end
   rules.asked = { actor = actor, reason = reason }
   redis.call("HSET", job_key(job.id), "cancel_asked_at", now_ms, "rules", cjson.encode(rules))
-  redis.call("ZADD", asked_key(job.holder), now_ms, job.id .. "#" .. job.admitted_at .. "#" .. job.claims)
+  redis.call("ZADD", asked_key(job.holder), now_ms, tag_of(job))
   move_job(job, "cancel", "executing", { actor = actor, reason = reason, holder = job.holder })
   return "ASKED"
 end
