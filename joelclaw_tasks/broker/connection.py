@@ -33,6 +33,8 @@ class Connection(kombu.Connection):
     def _ensure_connection(
         self, errback: Any = None, max_retries: int | None = None, *intervals: float, **options: Any
     ) -> Any:
+        if self.connected:  # as at every publish
+            return self._connection
         # Whoever names no intervals is the worker. All workers lose a Redis at the same moment.
         spread = random.uniform(0.5, 1.5)  # noqa: S311
         names = ("interval_start", "interval_step", "interval_max")

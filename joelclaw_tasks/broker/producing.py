@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from celery import Celery
 from celery.app import amqp as stock
+from celery.app.utils import Settings as StockSettings
 from kombu import Producer, pools
 from kombu.connection import is_connection
 from kombu.messaging import ChannelPromise
@@ -89,8 +92,31 @@ class AMQP(stock.AMQP):
         return message
 
 
+class Settings(StockSettings):
+    """Celery makes all names of a setting anew at each look, and a publish looks at five."""
+
+    def _to_keys(self, key: str) -> Sequence[str]:
+        return _names_of(self.prefix, self._keys, key)
+
+    def __getitem__(self, key: str) -> Any:
+        names = self._to_keys(key)
+        for mapping in self.maps:
+            for name in names:
+                if name in mapping:
+                    return mapping[name]
+        return super().__getitem__(key)  # raises what Celery raises
+
+
+@lru_cache(1024)
+def _names_of(prefix: str | None, renamings: tuple[Any, ...] | None, key: str) -> Sequence[str]:
+    names: Sequence[str] = StockSettings({}, keys=renamings, prefix=prefix)._to_keys(key)
+    return names
+
+
 def produce_for(app: Celery) -> None:
     """Let the app publish through this module; queues and routes that it has made stay as they are."""
+    if type(app.conf) is StockSettings:
+        object.__setattr__(app.conf, "__class__", Settings)  # its own __setattr__ makes a setting of it
     if type(app.amqp) is stock.AMQP:
         app.amqp.__class__ = AMQP
         app.amqp._producer_pool = None

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty
@@ -99,9 +100,14 @@ class Channel(stock.Channel):
         self._holder: Holder | None = None
         self._drain_inboxes_at = 0.0
         self._signing = signing_of_environment()
+        self._tag_prefix = uuid.uuid4().hex
         super().__init__(*args, **kwargs)
 
     # -- producer -----------------------------------------------------------------------------
+
+    def _next_delivery_tag(self) -> str:
+        # kombu asks the system for random bytes with every message. A job gets its tag when it is claimed.
+        return f"{self._tag_prefix}-{next(self._delivery_tags)}"
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         if not is_task(message):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
+import hiredis
 import redis
 
 from joelclaw_tasks.silence import drop, suspect
@@ -127,19 +128,6 @@ class Wire:
 
 
 def _pack(commands: Sequence[Command]) -> bytes:
-    """The commands in the Redis serialization protocol. Text is encoded once, at the end."""
-    parts: list[bytes] = []
-    text: list[str] = []
-    for command in commands:
-        text.append(f"*{len(command) + 1}\r\n$7\r\nEVALSHA\r\n")
-        for argument in command:
-            if isinstance(argument, bytes):
-                text.append(f"${len(argument)}\r\n")
-                parts += ["".join(text).encode(), argument]
-                text = ["\r\n"]
-            else:
-                data = argument if isinstance(argument, str) else str(argument)
-                size = len(data) if data.isascii() else len(data.encode())
-                text.append(f"${size}\r\n{data}\r\n")
-    parts.append("".join(text).encode())
-    return b"".join(parts)
+    """The commands in the Redis serialization protocol."""
+    pack: Any = hiredis.pack_command  # its stub knows tuples of one
+    return b"".join([pack(("EVALSHA", *command)) for command in commands])

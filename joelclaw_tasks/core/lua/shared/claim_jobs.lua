@@ -5,6 +5,9 @@ local last_queue = 7 + tonumber(ARGV[7])
 local PARKS_PER_CALL = 200
 
 local function fill_inboxes()
+  local looked_at = { unpack(KEYS, 2) }
+  for i = last_queue + 1, last_queue + #KEYS - 1 do looked_at[#looked_at + 1] = inbox_key(ARGV[i]) end
+  if redis.call("EXISTS", unpack(looked_at)) == 0 then return 0 end
   local waiting = 0
   for i = 2, #KEYS do
     local inbox = inbox_key(ARGV[last_queue + i - 1])
@@ -16,15 +19,18 @@ local function fill_inboxes()
   return waiting
 end
 
+-- The ready lane whose first job has the best rank, and whether it is the only one.
 local function best_lane()
   local name, rank, queue
+  local ready = 0
   for i = 8, last_queue do
-    local head = redis.call("ZRANGE", ready_key(ARGV[i]), 0, 0, "WITHSCORES")
-    if head[1] and (not rank or tonumber(head[2]) < tonumber(rank)) then
-      name, rank, queue = head[1], head[2], ARGV[i]
+    local heads = redis.call("ZRANGE", ready_key(ARGV[i]), 0, 1, "WITHSCORES")
+    ready = ready + #heads / 2
+    if heads[1] and (not rank or tonumber(heads[2]) < tonumber(rank)) then
+      name, rank, queue = heads[1], heads[2], ARGV[i]
     end
   end
-  return name, rank, queue
+  return name, rank, queue, ready == 1
 end
 
 --@include start_job
@@ -38,8 +44,8 @@ local function claim_jobs(reply)
   reply[first], reply[first + 1] = 0, waiting
   reply[first + 2] = "" -- for when the next timer is due
   local parks, claimed, is_all_taken = 0, 0, false
-  while claimed < most and parks < PARKS_PER_CALL do
-    local name, rank, queue = best_lane()
+  while claimed < most and parks < PARKS_PER_CALL and not is_all_taken do
+    local name, rank, queue, is_only = best_lane()
     if not name then
       is_all_taken = true
       break
@@ -66,11 +72,12 @@ local function claim_jobs(reply)
       park(lane, line, now_ms)
       parks = parks + 1
     else
-      local tag, payload, kills = start(lane)
+      local tag, payload, kills, has_more = start(lane)
       if tag then
         local last = #reply
         reply[last + 1], reply[last + 2], reply[last + 3], reply[last + 4] = tag, lane.queue, payload, kills
         claimed = claimed + 1
+        is_all_taken = is_only and not has_more and lane.gates == "" -- the end of a gated one frees others
         turn_rank = turn and turn(lane, true)
         if turn_rank then redis.call("ZADD", ready_key(queue), "XX", turn_rank, name) end
       else

@@ -1,5 +1,5 @@
 -- start_job: hands the first job of a lane whose gates are open to `holder`. Answers its tag, message and
--- kills, or nil when it was over already.
+-- kills, and whether the lane has more; or nil when the job was over already.
 local function start(lane)
   local first = redis.call("ZRANGE", lane_key(lane.name), 0, 1, "WITHSCORES")
   local id, next_rank = first[1], first[4]
@@ -31,5 +31,5 @@ local function start(lane)
   move_job(job, "claim", "executing", {
     wait_ms = now_ms - tonumber(available_at), attempt = job.claims, holder = holder, gates = lane.gates,
   })
-  return tag_of(job), payload, kills
+  return tag_of(job), payload, kills, next_rank ~= nil
 end
