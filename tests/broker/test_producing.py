@@ -102,6 +102,60 @@ def test_a_batch_of_calls_loads_no_script_that_redis_knows(redis_url: str, clien
     close_app(app)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"task_default_priority": 7}, {"CELERY_TASK_DEFAULT_PRIORITY": 7}], ids=["new", "old"]
+)
+def test_settings_are_those_of_celery_by_all_their_names(redis_url: str, settings: dict[str, int]):
+    names = ("task_default_priority", "task_soft_time_limit", "CELERY_EAGER", "nobody_set_this")
+
+    def found(app: Celery) -> list[object]:
+        return [
+            [app.conf.get(name, "none"), name in app.conf, getattr(app.conf, name, "none")] for name in names
+        ]
+
+    plain = Celery("six", broker=redis_url)
+    ours = Celery("six", broker=redis_url)
+    for app in (plain, ours):
+        app.conf.update(settings)
+    joelclaw_tasks.install(ours)
+    assert found(plain) == found(ours)
+    for app in (plain, ours):
+        app.conf.task_soft_time_limit = 9
+        app.conf.CELERY_EAGER = True
+    assert found(plain) == found(ours)
+    assert 9 == ours.conf.task_soft_time_limit
+    with pytest.raises(KeyError, match="nobody_set_this"):
+        ours.conf["nobody_set_this"]
+
+
+def test_settings_under_a_namespace_are_read_as_by_celery(redis_url: str):
+    class Source:
+        mine_broker_url = redis_url
+        mine_task_default_queue = "spaced"
+
+    def app(install: bool) -> Celery:
+        made = Celery("seven")
+        made.config_from_object(Source, namespace="mine")
+        return joelclaw_tasks.install(made) if install else made
+
+    plain, ours = app(install=False), app(install=True)
+    assert redis_url == plain.conf.broker_url == ours.conf.broker_url
+    assert "spaced" == plain.conf.task_default_queue == ours.conf.task_default_queue
+    with pytest.raises(KeyError, match="mine_nothing"):
+        ours.conf["nothing"]
+
+
+def test_two_messages_never_share_a_delivery_tag(redis_url: str, client: redis.Redis):
+    apps = [joelclaw_tasks.install(Celery("eight", broker=redis_url, backend=redis_url)) for _ in range(2)]
+    ids = [app.send_task("anything").id for app in apps for _ in range(2)]
+    with apps[0].connection_for_write() as connection:
+        store = connection.default_channel.store
+        tags = {store.inspect(job)["payload"]["properties"]["delivery_tag"] for job in ids}
+    assert 4 == len(tags)
+    for app in apps:
+        close_app(app)
+
+
 @pytest.mark.parametrize("wrong_by_s", [-600, 0, 600])
 def test_a_countdown_runs_by_the_clock_of_redis_and_not_by_that_of_the_caller(
     own: Site, monkeypatch, wrong_by_s: int

@@ -124,6 +124,28 @@ def test_messages_of_stock_producers_are_moved_to_the_inbox_of_their_queue(core)
     assert 0 == core.store.queue_size("q")
 
 
+def test_messages_that_a_dead_worker_left_in_the_inbox_are_told_of(core):
+    core.text.lpush(core.key.inbox("q"), "m1")
+    claim = core.store.claim(["q", "r"], 5, "w1", [("r", "old"), ("q", "old2"), ("q", "old3")])
+
+    assert (claim.inbox, []) == (True, claim.jobs)
+    assert ["m1"] == core.text.lrange(core.key.inbox("q"), 0, -1)
+
+
+def test_a_claim_that_takes_the_last_ready_job_leaves_no_baton_and_others_do(core):
+    for job, queue, lane in (("a", "q", "q|h|"), ("b", "q", "q|x|"), ("c", "r", "r|h|"), ("d", "r", "r|h|")):
+        core.admit(job, queue=queue, lane=lane)
+
+    def taken(*queues: str, most: int) -> tuple[list[str], bool, list[int]]:
+        claim = core.claim(*queues, most=most)
+        ids = [job.tag.partition("#")[0] for job in claim.jobs]
+        return ids, claim.more, [core.text.llen(core.key.wake(queue)) for queue in "qr"]
+
+    assert (["a", "b"], False, [0, 1]) == taken("q", most=2)
+    assert (["c"], True, [0, 1]) == taken("q", "r", most=1)
+    assert (["d"], False, [0, 0]) == taken("q", "r", most=1)
+
+
 def test_a_job_whose_hash_was_deleted_by_hand_holds_up_nothing(core):
     core.admit("gone")
     core.admit("next")
