@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from kombu.log import get_logger
 
+from joelclaw_tasks.broker.patience import Patience
+
 if TYPE_CHECKING:
     from joelclaw_tasks.broker.holder import Exchange
     from joelclaw_tasks.broker.transport import Channel
@@ -40,6 +42,7 @@ class Intake:
         self._is_expected = False  # its socket is polled
         self._expected_since = 0.0
         self._pumping_in = 0  # the thread that is inside pump()
+        self._patience = Patience()
 
     def begin(self) -> None:
         """The channel has something to consume."""
@@ -150,8 +153,7 @@ class Intake:
         """Whether the answer of the exchange under way is there, or will be in a moment."""
         if self._exchange is None or not self._channel.connection.in_event_loop:
             return True
-        readable, _, _ = select.select([self._exchange.fileno()], [], [], ANSWER_WITHIN_S)
-        return bool(readable)
+        return self._patience.has_answer(self._exchange.fileno(), ANSWER_WITHIN_S)
 
     def _ring(self) -> None:
         # While this very thread pumps, it looks for more by itself.
