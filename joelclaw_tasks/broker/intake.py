@@ -6,14 +6,13 @@ loop does not wait for a Redis that is far away.
 
 from __future__ import annotations
 
-import select
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from kombu.log import get_logger
 
-from joelclaw_tasks.broker.patience import Patience
+from joelclaw_tasks.broker.patience import Patience, is_readable
 
 if TYPE_CHECKING:
     from joelclaw_tasks.broker.holder import Exchange
@@ -86,7 +85,7 @@ class Intake:
         elif delivered and self._channel.connection.runs_in_threads:
             # Nothing else is to be done, and to prepare for blocking would keep the GIL from the very threads
             # that are to start. A finish ends the wait.
-            select.select([self._channel.connection.cycle.alarm.fd], [], [], YIELD_S)
+            is_readable(self._channel.connection.cycle.alarm.fd, YIELD_S)
         return delivered
 
     def on_answer(self) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import select
 import socket
 import threading
 import time
@@ -21,6 +20,7 @@ import redis
 from kombu.log import get_logger
 
 from joelclaw_tasks.broker.caretaker import Caretaker
+from joelclaw_tasks.broker.patience import is_readable
 from joelclaw_tasks.core.store import Store
 from joelclaw_tasks.errors import JoelclawError
 
@@ -151,6 +151,5 @@ class LeaseKeeper(threading.Thread):
         if sock is None:
             self._stopped.wait(seconds)
             return
-        readable, _, _ = select.select([sock], [], [], seconds)
-        if readable and not self._stopped.is_set():
+        if is_readable(sock.fileno(), seconds) and not self._stopped.is_set():
             raise ConnectionResetError("Redis closed the connection")

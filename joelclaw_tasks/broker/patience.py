@@ -13,6 +13,8 @@ from time import monotonic
 
 #: An answer is waited for awake for so long: twice what an exchange takes in a Redis on the same machine.
 AWAKE_S = 0.00025
+#: `select` takes no descriptor from this one on, and a worker's tasks may have opened as many.
+_FD_SETSIZE = 1024
 
 
 class Patience:
@@ -25,10 +27,19 @@ class Patience:
         """Whether there is something to read from the socket now, or within so many seconds."""
         began = monotonic()
         while self.stays_awake:
-            if select.select([fileno], [], [], 0)[0]:
+            if is_readable(fileno, 0):
                 return True
             self.stays_awake = monotonic() - began < AWAKE_S
             os.sched_yield()
-        readable, _, _ = select.select([fileno], [], [], within_s)
-        self.stays_awake = bool(readable) and monotonic() - began < AWAKE_S
-        return bool(readable)
+        is_there = is_readable(fileno, within_s)
+        self.stays_awake = is_there and monotonic() - began < AWAKE_S
+        return is_there
+
+
+def is_readable(fileno: int, within_s: float) -> bool:
+    """Whether there is something to read, or will be in so many seconds."""
+    if fileno < _FD_SETSIZE:
+        return bool(select.select([fileno], [], [], within_s)[0])
+    poller = select.poll()  # it knows whole milliseconds only
+    poller.register(fileno, select.POLLIN)
+    return bool(poller.poll(within_s * 1000))

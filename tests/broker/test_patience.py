@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
+import redis
 
+from joelclaw_tasks.broker import leases
+from joelclaw_tasks.broker.leases import LeaseKeeper
 from joelclaw_tasks.broker.patience import AWAKE_S, Patience
+from joelclaw_tasks.core.keys import Keys
+from joelclaw_tasks.core.store import Store
 from tests.conftest import wait_until
 
 
@@ -74,3 +81,47 @@ def test_the_end_of_a_connection_is_an_answer(ends):
     theirs.close()
 
     assert Patience().has_answer(ours.fileno(), within_s=60)
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """More open files than `select` can tell apart, so that whatever is opened next has a high number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4_096)), hard))
+    opened = [os.open(os.devnull, os.O_RDONLY)]
+    while opened[-1] < 1_024:
+        opened.append(os.dup(opened[0]))
+    yield
+    for each in opened:
+        os.close(each)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_process_with_many_open_files_hears_answers_too():
+    ours, theirs = socket.socketpair()
+    patience = Patience()
+    with ours, theirs:
+        assert ours.fileno() > 1_024
+        assert not patience.has_answer(ours.fileno(), within_s=0.001)
+        theirs.send(b"+OK\r\n")
+        assert patience.has_answer(ours.fileno(), within_s=60)
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_process_with_many_open_files_keeps_its_leases(redis_url: str, monkeypatch):
+    monkeypatch.setattr(leases, "DETECT_INTERVAL_S", 0.01)
+    looks: list[str] = []
+    store = Store(redis.Redis.from_url(redis_url), Keys("{jc}:"))
+    client = redis.Redis.from_url(redis_url, single_connection_client=True)
+    keeper = LeaseKeeper("crowded", store, client, lambda holder, _: looks.append(holder), lambda: None)
+    keeper.start()
+    try:
+        wait_until(lambda: len(looks) > 3, "it looks again and again", 5)
+        assert client.connection._sock.fileno() > 1_024
+        assert keeper.is_alive()
+    finally:
+        keeper.stop()
+        keeper.join(5)
+        client.close()
+        store.client.close()
