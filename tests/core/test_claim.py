@@ -146,6 +146,18 @@ def test_a_claim_that_takes_the_last_ready_job_leaves_no_baton_and_others_do(cor
     assert (["d"], False, [0, 0]) == taken("q", "r", most=1)
 
 
+def test_a_lane_whose_meta_was_deleted_by_hand_comes_back_with_the_rank_of_its_oldest_job(core):
+    core.admit("old")
+    rank = core.text.zscore(core.key.ready("q"), "q|h|")
+    core.text.delete(core.key.lane_meta("q|h|"))
+    assert [] == core.claim_ids()
+    core.clock.advance(1_000)
+    core.admit("new")
+
+    assert rank == core.text.zscore(core.key.ready("q"), "q|h|")
+    assert ["old", "new"] == core.claim_ids(most=2)
+
+
 def test_a_job_whose_hash_was_deleted_by_hand_holds_up_nothing(core):
     core.admit("gone")
     core.admit("next")

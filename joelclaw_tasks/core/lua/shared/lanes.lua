@@ -46,20 +46,17 @@ end
 local function enqueue(job, is_new)
   redis.call("ZADD", lane_key(job.lane), job.rank, job.id)
   local lane = read_lane(job.lane)
+  if lane and lane.gates == job.gates and head_of(job.lane)[1] ~= job.id then
+    if lane.parked == "" then wake(lane.queue) end
+    return -- behind another job of its lane: the lane stays where it is
+  end
   if not lane then
+    lane = { name = job.lane, queue = job.queue, gates = job.gates, parked = "" }
     redis.call("HSET", lane_meta_key(job.lane), "queue", job.queue, "family", job.family,
       "handler", job.handler, "gates", job.gates, "parked", "")
     redis.call("SADD", lanes_key(job.queue), job.lane)
     redis.call("SADD", queues_key, job.queue)
-    redis.call("ZADD", ready_key(job.queue), job.rank, job.lane)
-    wake(job.queue)
-    return
-  end
-  if lane.gates == job.gates and head_of(job.lane)[1] ~= job.id then
-    if lane.parked == "" then wake(lane.queue) end
-    return -- behind another job of its lane: the lane stays where it is
-  end
-  if is_new and lane.gates ~= job.gates then
+  elseif is_new and lane.gates ~= job.gates then
     change_gates(lane, job.gates)
   elseif lane.parked ~= "" and room((parse_line(lane.parked))) > 0 then
     -- A place is free there and another lane was brought back for it; with this job first, this lane's rank
