@@ -56,8 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     # uvicorn raises the signal again after its clean stop; that must not become exit code 143.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _ignore)
-    # What was imported stays, and requests leave no circles behind: the collector, which takes 7 % of a
-    # crowd's time with Python's own thresholds, may look more rarely.
+    # What was imported stays, and what was answered leaves no circles behind: the collector, which takes 7 %
+    # of a crowd's time with Python's own thresholds, may look more rarely.
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -61,11 +62,15 @@ def create_app(settings: Settings | None = None, emitter: Emitter | None = None)
         door = Door(own, app.state.emitter, Funnel(app.state.emitter.admit))
         app.state.door = door
         app.state.probe = RedisProbe(own.redis_url or DEFAULT_REDIS_URL)
-        following = asyncio.create_task(follow(app.state.emitter, own))
+        tasks = [
+            asyncio.create_task(follow(app.state.emitter, own)),
+            asyncio.create_task(asyncio.to_thread(_load_admit, app.state.emitter)),
+        ]
         yield {
             EXPRESS: {f"/webhooks/{provider.name}": ExpressWebhook(provider, door) for provider in PROVIDERS}
         }
-        following.cancel()
+        for task in tasks:
+            task.cancel()
         await door.funnel.close()
         await app.state.probe.close()
 
@@ -111,6 +116,15 @@ async def _webhooks(_request: Request) -> Response:
     """Which providers there are."""
     names = [provider.name for provider in PROVIDERS]
     return JsonReply({"service": "joelclaw-webhooks", "status": "running", "providers": names})
+
+
+def _load_admit(emitter: Emitter) -> None:
+    """Do before the first event what it would wait for: splice the script and hand it to Redis.
+
+    When that fails, for example because Redis is not there yet, the first event does it.
+    """
+    with suppress(JoelclawError, RedisError):
+        emitter.store.load_scripts("admit")
 
 
 def emitter_of(settings: Settings) -> Emitter:

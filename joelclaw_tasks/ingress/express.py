@@ -106,6 +106,8 @@ class ExpressWebhook:
 
     def _put(self, delivery: _Delivery) -> bool:
         self._door.funnel.put(delivery.planned, lambda outcome: self._tell(delivery, outcome))
+        # It is large, nobody reads it any more, and the next lot finds its memory in the processor's caches.
+        delivery.body.clear()
         return True
 
     def _tell(self, delivery: _Delivery, outcome: Outcome) -> None:

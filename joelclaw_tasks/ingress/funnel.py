@@ -124,17 +124,23 @@ class Funnel:
     # -- in the thread ------------------------------------------------------------------------
 
     def _emit_lots(self) -> None:
-        while lot := self._lots.get():
-            parcels = self._with_more(lot, CALL_EVENTS)
-            outcomes = self._call(parcels)
-            unreachable = outcomes[0]
-            if isinstance(unreachable, CoreUnreachable):
-                # The others waited while Redis failed to answer these. Trying each lot in turn would
-                # make the last of them wait for many timeouts.
-                others = self._with_more([], WAITING_EVENTS)
-                parcels += others
-                outcomes += [copy(unreachable) for _ in others]
-            self._loop.call_soon_threadsafe(self._settle, parcels, outcomes)
+        while self._emit_lot(self._lots.get()):
+            pass  # and nothing of the last lot is kept while the next one is waited for
+
+    def _emit_lot(self, lot: list[_Parcel]) -> bool:
+        if not lot:
+            return False
+        parcels = self._with_more(lot, CALL_EVENTS)
+        outcomes = self._call(parcels)
+        unreachable = outcomes[0]
+        if isinstance(unreachable, CoreUnreachable):
+            # The others waited while Redis failed to answer these. Trying each lot in turn would
+            # make the last of them wait for many timeouts.
+            others = self._with_more([], WAITING_EVENTS)
+            parcels += others
+            outcomes += [copy(unreachable) for _ in others]
+        self._loop.call_soon_threadsafe(self._settle, parcels, outcomes)
+        return True
 
     def _with_more(self, lot: list[_Parcel], most_events: int) -> list[_Parcel]:
         """The lot, and those that wait behind it until there are `most_events`."""
