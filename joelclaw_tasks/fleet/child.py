@@ -17,6 +17,8 @@ from joelclaw_tasks.fleet.process_spec import ProcessSpec
 from joelclaw_tasks.fleet.tether import tether
 
 _LINE_MAX_BYTES = 65_536
+#: About a tenth of the CPU, beside a process that wants all of it.
+_STAND_BACK_NICE = 10
 
 
 class View(Protocol):
@@ -107,7 +109,11 @@ class Child:
 
     def _prepare(self) -> None:
         self._tie()
-        os.nice(self.spec.nice)
+        if self.spec.stands_back:
+            os.nice(_STAND_BACK_NICE)
+            # Of Linux alone, and a container may forbid it.
+            with contextlib.suppress(AttributeError, OSError):
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
     def _ready_for_s(self, ended: float) -> float | None:
         return None if self._ready_at is None else ended - self._ready_at

@@ -28,8 +28,8 @@ class ProcessSpec:
     probe: Probe | None = None
     port: int | None = None
     umask: int = -1  # -1: inherited
-    #: How far it stands back when the machine is short of CPU, as `nice` counts.
-    nice: int = 0
+    #: When CPU is short it gets a tenth of what another gets, and pushes nobody aside as it wakes.
+    stands_back: bool = False
     #: Instead of the fleet's environment, for a program that is to see none of its secrets.
     environ: Mapping[str, str] | None = None
     #: Sent when the grace period is over; what still runs some seconds later is killed.

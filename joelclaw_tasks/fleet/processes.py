@@ -85,6 +85,7 @@ def fleet_processes(
                 stage=DOORS,
                 probe=http_ok(flower_port, "/healthcheck"),
                 port=flower_port,
+                stands_back=True,  # it hears of every task
             )
         )
     return specs
@@ -145,7 +146,7 @@ def _worker(queue: str, pool: str, size: int) -> ProcessSpec:
         # A cold shutdown: jobs that did not end in time are given back, where KILL would count as a crash.
         last_signal=signal.SIGQUIT,
         # A burst is taken in and answered first; its jobs are in Redis by then, and can wait a moment.
-        nice=10,
+        stands_back=True,
     )
 
 

@@ -191,11 +191,15 @@ def test_the_whole_fleet_fits_into_700_mb(shared):
     assert resident < 700 << 20
 
 
-def test_workers_stand_back_when_the_machine_is_short_of_cpu(shared):
-    nice = {
-        name: os.getpriority(os.PRIO_PROCESS, shared.pid(name)) for name in ("redis", "ingress", "worker-io")
-    }
-    assert nice["redis"] == nice["ingress"] == nice["worker-io"] - 10
+def test_workers_and_flower_stand_back_when_the_machine_is_short_of_cpu(shared):
+    names = ("redis", "ingress", "beat", "worker-io", "worker-default", "flower")
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    nice = {name: os.getpriority(os.PRIO_PROCESS, shared.pid(name)) - own for name in names}
+    assert nice == {
+        "redis": 0, "ingress": 0, "beat": 0, "worker-io": 10, "worker-default": 10, "flower": 10
+    }  # fmt: skip
+    policies = {name: os.sched_getscheduler(shared.pid(name)) for name in names}
+    assert policies == {name: os.SCHED_BATCH if nice[name] else os.sched_getscheduler(0) for name in names}
 
 
 @pytest.mark.parametrize("name", ["worker-io", "worker-default", "ingress", "redis", "beat"])
