@@ -114,14 +114,17 @@ class Intake:
             self._note(claim)
         return self._channel.take(claim)
 
-    def finish(self, delivery_tag: str) -> None:
-        """A job is done; from any thread."""
+    def finish(self, delivery_tag: str, *, frees_a_place: bool = False) -> None:
+        """A job is done; from any thread. Another may have waited for its place."""
         channel = self._channel
         channel.holder.finish(delivery_tag)
         transport = channel.connection
         if transport is None or self.is_cancelled or not transport.in_event_loop:
             channel.holder.flush()
-        elif self.is_delivering():
+            return
+        if frees_a_place:
+            self.is_hungry = True  # it is claimed in the same exchange, and not when its token has come around
+        if self.is_delivering():
             self._begin_exchange()  # the solo pool: Redis works while Celery winds the task up
         else:
             self._ring()

@@ -70,6 +70,12 @@ def job_of(queue: str, message: Mapping[str, Any], payload: str | bytes, slack_m
     )
 
 
+def passes_gates(message: Any) -> bool:
+    """Whether a message that a worker received says that its job passed gates: others may wait at them."""
+    spec = (getattr(message, "properties", None) or {}).get(SPEC_PROPERTY)
+    return isinstance(spec, Mapping) and bool(spec.get("gates"))
+
+
 def _split_rules(split: Mapping[str, Any]) -> str:
     return Rules(split_from=split.get("from", ""), error=split.get("error", "")).encode()
 

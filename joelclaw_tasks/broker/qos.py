@@ -8,6 +8,7 @@ from kombu.transport import redis as stock
 from kombu.transport import virtual
 
 from joelclaw_tasks.broker.evidence import refusal
+from joelclaw_tasks.broker.jobs import passes_gates
 from joelclaw_tasks.broker.running import give_back
 from joelclaw_tasks.core.states import Word
 
@@ -31,7 +32,7 @@ class QoS(stock.QoS):
             self.channel.holder.discard(delivery_tag, failure)
         virtual.QoS.ack(self, delivery_tag)  # first: whoever tells of the finish may fill its room
         if not failure and self.channel.holder.owns(delivery_tag):
-            self.channel.intake.finish(delivery_tag)
+            self.channel.intake.finish(delivery_tag, frees_a_place=passes_gates(message))
         self.channel.intake.on_room()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:

@@ -57,6 +57,19 @@ def test_a_newer_call_stops_the_one_that_runs(site: Site, key: str) -> None:
     assert ["start 1", "start 2", "end 2"] == settled(site, key, 3)
 
 
+def test_a_job_that_waited_for_a_place_comes_with_the_exchange_that_tells_of_it(site: Site, key: str) -> None:
+    site.client.config_resetstat()
+    for number in range(20):
+        site.alone.delay(key, number)
+    wait_until(lambda: len(effects(site, key)) == 20, "all have run", 15)
+
+    scripts = site.client.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    assert {"1"} == set(settled(site, key, 20))
+    # 20 were admitted; telling and claiming apart would be 40 more, as in a green pool, which tells at once.
+    assert scripts - 20 < (30 if site.pool != "gevent" else 60)
+
+
 def test_an_operator_stops_a_job_that_runs(site: Site, key: str) -> None:
     job = site.newest.delay(key, 1, 10)
     wait_until(lambda: effects(site, key), "it runs", 15)

@@ -161,7 +161,7 @@ def test_code_that_cannot_be_imported_is_refused_and_the_worker_goes_on(moving: 
 def test_nobody_waits_for_more_answers_than_there_are_workers(moving: Reloadable):
     moving.start("solo")
     workers = Workers(moving.site.app, moving.site.store)
-    assert 1 == len(moving.site.store.holders())
+    wait_until(lambda: 1 == len(moving.site.store.holders()), "its leases are known")
 
     asked_at = time.monotonic()
     found = workers.all()

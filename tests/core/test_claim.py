@@ -247,3 +247,38 @@ def test_settle_completes_and_claims_in_one_round_trip(core):
     assert [Word.COMPLETED, Word.LEASE_LOST] == words
     assert ["b"] == [job.tag.split("#")[0] for job in claim.jobs]
     assert ([], []) == (core.store.settle([])[0], core.store.settle([])[1].jobs)
+
+
+def test_settle_claims_what_waited_for_the_place_and_wakes_nobody_for_it(core):
+    core.store.limit({"limit:nas": 1}, actor="t", reason="")
+    for job, queue in (("a", "q"), ("b", "q"), ("c", "q"), ("d", "r")):
+        core.admit(job, queue=queue, lane=f"{queue}|h|{job}", gates=("limit:nas",))
+    first = core.start("q", "r")
+    assert ([], [0, 0]) == (core.claim_ids("q", "r", most=9), tokens(core))
+
+    _, claim = core.store.settle([first], ["q"], 9, "w1")
+    (second,) = claim.jobs
+    assert ("b", False) == (second.tag.split("#")[0], claim.more)
+    assert [0, 1] == tokens(core)  # who serves r is told: this call does not look there
+
+    core.store.limit({"limit:nas": 2}, actor="t", reason="")
+    core.text.lpop(core.key.wake("q"))
+    _, claim = core.store.settle([second.tag], ["q", "r"], 1, "w1")
+    assert (["c"], True) == ([job.tag.split("#")[0] for job in claim.jobs], claim.more)
+    assert [0, 1] == tokens(core)  # what it leaves
+
+
+def test_a_finish_without_a_claim_wakes_whoever_serves_what_waited(core):
+    core.store.limit({"limit:nas": 1}, actor="t", reason="")
+    for job, queue in (("a", "q"), ("b", "q"), ("c", "r")):
+        core.admit(job, queue=queue, lane=f"{queue}|h|{job}", gates=("limit:nas",))
+    tag = core.start("q", "r")
+    core.claim("q", "r", most=9)
+
+    core.store.complete([tag])
+
+    assert [1, 1] == tokens(core)
+
+
+def tokens(core) -> list[int]:
+    return [core.text.llen(core.key.wake(queue)) for queue in "qr"]

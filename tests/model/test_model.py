@@ -144,7 +144,9 @@ class Machine(RuleBasedStateMachine):
         for queue in queues:
             self.text.lpop(self.store.keys.wake(queue))
         self.model.look(holder, self.now)
-        claim = self.store.claim(queues, most, holder)
+        self._claimed(self.store.claim(queues, most, holder), queues, most, holder)
+
+    def _claimed(self, claim, queues, most, holder):
         for job in claim.jobs:
             id = job.tag.split("#")[0]
             note(job.tag)
@@ -166,6 +168,16 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data(), how=st.sampled_from(ENDS), killed=st.booleans())
     def stop(self, data, how, killed):
         self._stop(self._draw(data, self._held()), how, killed=killed)
+
+    @precondition(lambda self: self._held())
+    @rule(data=st.data(), queues=queues, most=st.integers(1, 5), holder=st.sampled_from(HOLDERS))
+    def settle(self, data, queues, most, holder):
+        tag = self._draw(data, self._held())  # and the tokens stay: a worker may not have come to them
+        expected = self.model.stop(self.model.leased(tag), Word.COMPLETED, self.now)
+        self.model.look(holder, self.now)
+        [word], claim = self.store.settle([tag], queues, most, holder)
+        self._same(expected, word)
+        self._claimed(claim, queues, most, holder)
 
     @precondition(lambda self: self._held())
     @rule(data=st.data())

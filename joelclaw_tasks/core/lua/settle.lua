@@ -7,7 +7,9 @@ local now_ms, transitions_max = clock_ms(ARGV[1]), ARGV[2]
 --@include complete_job
 --@include claim_jobs
 local reply = {}
+for i = 8, last_queue do claims_from[ARGV[i]] = true end
 for i = last_queue + #KEYS, #ARGV do reply[#reply + 1] = complete_job(ARGV[i]) end
+claims_from = {}
 claim_jobs(reply)
 write_counts()
 return reply

@@ -1,7 +1,12 @@
 -- lanes: a lane is in exactly one place: ready, parked at the gate that stopped it, or gone.
 local BATCH = 1000 -- the most lanes that one script moves for one gate, so that a million never stop Redis
 
+-- The queues from which this very call claims in the end. Nobody else is woken for what comes to them before:
+-- it claims that too, and leaves a token for what it leaves.
+local claims_from = {}
+
 local function wake(queue)
+  if claims_from[queue] then return end
   if redis.call("LLEN", wake_key(queue)) == 0 then redis.call("LPUSH", wake_key(queue), "1") end
 end
 
