@@ -262,7 +262,7 @@ def test_settle_claims_what_waited_for_the_place_and_wakes_nobody_for_it(core):
     assert [0, 1] == tokens(core)  # who serves r is told: this call does not look there
 
     core.store.limit({"limit:nas": 2}, actor="t", reason="")
-    core.text.lpop(core.key.wake("q"))
+    core.text.delete(core.key.wake("q"), core.key.wake("r"))
     _, claim = core.store.settle([second.tag], ["q", "r"], 1, "w1")
     assert (["c"], True) == ([job.tag.split("#")[0] for job in claim.jobs], claim.more)
     assert [0, 1] == tokens(core)  # what it leaves
