@@ -20,6 +20,9 @@ from joelclaw_tasks.settings import Settings, is_loopback
 STOP_WITHIN_S = 10
 #: Open connections beyond this are answered 503.
 MAX_CONNECTIONS = 1_000
+#: Whoever keeps a connection for later must be the first to close it: what is sent at the moment in which we
+#: do is lost. Proxies and tunnels keep theirs for 60 to 90 s.
+KEEP_ALIVE_S = 120
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         backlog=2048,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=STOP_WITHIN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
         # Whom to believe about the sender's address is decided in throttle.py alone.
         proxy_headers=False,
         server_header=False,

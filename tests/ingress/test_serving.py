@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import struct
 import subprocess
@@ -102,6 +103,14 @@ def test_a_connection_that_stays_open_carries_one_delivery_after_the_other(serve
         for _ in range(3):
             connection.sendall(delivery_request())
             assert connection.recv(4096).endswith(QUEUED)
+
+
+def test_a_connection_is_kept_for_longer_than_those_who_keep_it_for_later_do(served: ServedIngress):
+    with connect(served) as connection:
+        for waits_s in (6, 0):  # httpx keeps its own for 5 s, and uvicorn by itself as long
+            connection.sendall(delivery_request())
+            assert connection.recv(65_536).endswith(QUEUED)
+            assert [] == select.select([connection], [], [], waits_s)[0]
 
 
 def test_a_sender_that_hangs_up_before_its_answer_changes_nothing(served: ServedIngress):
