@@ -123,9 +123,8 @@ class Intake:
             channel.holder.flush()
             return
         if frees_a_place:
-            self.is_hungry = (
-                True  # it is claimed in the same exchange, and not when its token has come around
-            )
+            # What waited is claimed in the same exchange, and not when its token has come around.
+            self.is_hungry = True
         if self.is_delivering():
             self._begin_exchange()  # the solo pool: Redis works while Celery winds the task up
         else:

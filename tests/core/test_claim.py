@@ -93,6 +93,10 @@ def test_within_a_lane_of_limit_one_jobs_run_in_order_of_rank_whatever_happens(c
     assert ["j1", "j5", "j3", "j0", "j4", "j2"] == order
 
 
+def tokens(core, queues: str = "qr") -> list[int]:
+    return [core.text.llen(core.key.wake(queue)) for queue in queues]
+
+
 def test_a_baton_is_left_on_each_queue_with_more(core):
     for queue in "ab":
         core.admit(queue=queue)
@@ -100,9 +104,9 @@ def test_a_baton_is_left_on_each_queue_with_more(core):
     claim = core.claim("a", "b", most=1)
 
     assert claim.more
-    assert [1, 1] == [core.text.llen(core.key.wake(queue)) for queue in "ab"]
+    assert [1, 1] == tokens(core, "ab")
     assert not core.claim("a", "b", most=9).more
-    assert [0, 0] == [core.text.llen(core.key.wake(queue)) for queue in "ab"]
+    assert [0, 0] == tokens(core, "ab")
 
 
 def test_the_time_to_the_next_timer_is_told(core):
@@ -139,7 +143,7 @@ def test_a_claim_that_takes_the_last_ready_job_leaves_no_baton_and_others_do(cor
     def taken(*queues: str, most: int) -> tuple[list[str], bool, list[int]]:
         claim = core.claim(*queues, most=most)
         ids = [job.tag.partition("#")[0] for job in claim.jobs]
-        return ids, claim.more, [core.text.llen(core.key.wake(queue)) for queue in "qr"]
+        return ids, claim.more, tokens(core)
 
     assert (["a", "b"], False, [0, 1]) == taken("q", most=2)
     assert (["c"], True, [0, 1]) == taken("q", "r", most=1)
@@ -278,7 +282,3 @@ def test_a_finish_without_a_claim_wakes_whoever_serves_what_waited(core):
     core.store.complete([tag])
 
     assert [1, 1] == tokens(core)
-
-
-def tokens(core) -> list[int]:
-    return [core.text.llen(core.key.wake(queue)) for queue in "qr"]
