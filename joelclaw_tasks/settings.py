@@ -61,6 +61,7 @@ _WORDS = {
 }
 #: Settings with a least and a most value.
 _BOUNDS = (
+    ("ingress_processes", 0, 64),
     ("watch_quiet_ms", 20, 60_000),
     ("watch_rescan_s", 1, 86_400),
     ("rules_limit_ms", 50, 60_000),
@@ -113,6 +114,7 @@ class Settings:
     triage_hold_ms: int = 2_000  # the longest that a job waits for its score
     ingress_host: str = "127.0.0.1"
     ingress_port: int = 0  # 0: a free port
+    ingress_processes: int = 0  # 0: two, or one where there is one CPU
     # Count webhooks by X-Forwarded-For when they come over a tunnel or proxy on this machine.
     ingress_trust_forwarded: bool = False
     flower_port: int = 0

@@ -7,18 +7,24 @@ import gc
 import logging
 import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from joelclaw_tasks.credentials import Credentials
 from joelclaw_tasks.errors import JoelclawError, SettingsError
 from joelclaw_tasks.ingress.app import create_app, emitter_of
 from joelclaw_tasks.ingress.protocol import PunctualProtocol
+from joelclaw_tasks.ingress.shared_throttle import SharedThrottle
+from joelclaw_tasks.ingress.siblings import BACKLOG, Siblings, close, open_doors, processes_for
 from joelclaw_tasks.settings import Settings, is_loopback
 
+log = logging.getLogger(__name__)
+
 STOP_WITHIN_S = 10
-#: Open connections beyond this are answered 503.
+#: Open connections of a process beyond this are answered 503.
 MAX_CONNECTIONS = 1_000
 #: Whoever keeps a connection for later must be the first to close it: what is sent at the moment in which we
 #: do is lost. Proxies and tunnels keep theirs for 60 to 90 s.
@@ -35,18 +41,65 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = Settings.load(ingress_host=arguments.host, ingress_port=arguments.port)
         _refuse_open_door(settings)
-        app = create_app(settings, emitter_of(settings))
+        emitter = emitter_of(settings)
+        processes = processes_for(settings.ingress_processes)
+        doors = open_doors(settings.ingress_host, settings.ingress_port, processes)
     except JoelclawError as exc:
         sys.stderr.write(f"{exc.code}: {exc}\n{exc.fix}\n")
         return 1
-    config = uvicorn.Config(
+    # What was imported stays, and what was answered leaves no circles behind: the collector, which takes 7 %
+    # of a crowd's time with Python's own thresholds, may look more rarely.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+    throttles = SharedThrottle.for_each(processes)
+    siblings = Siblings()
+    number = siblings.fork(processes)
+    for other, door in enumerate(doors):
+        if other != number:  # a connection at a door that stays open behind its process would wait for ever
+            close(door)
+    server = _Server(_config(create_app(settings, emitter, throttles[number])), siblings)
+    # uvicorn takes them over while it serves and raises them again after its clean stop, which must not
+    # become exit code 143; and one that comes before is not lost.
+    for stops in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stops, server.handle_exit)
+    signal.signal(signal.SIGCHLD, server.on_child)
+    server.on_child()  # for one that ended before
+    server.run(sockets=doors[number])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    siblings.stop()
+    siblings.join()
+    return 0 if server.started and not siblings.failed else 1
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, with which its siblings stop."""
+
+    def __init__(self, config: uvicorn.Config, siblings: Siblings) -> None:
+        super().__init__(config)
+        self._siblings = siblings
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal to stop."""
+        self._siblings.stop()
+        super().handle_exit(sig, frame)
+
+    def on_child(self, *_: Any) -> None:
+        """A sibling has ended: go, too, and be started again together."""
+        self._siblings.reap()
+        if self._siblings.failed and not self.should_exit:
+            log.error("a process of the ingress ended by itself; the others stop")
+            self._siblings.stop()
+            self.should_exit = True
+
+
+def _config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
-        host=settings.ingress_host,
-        port=settings.ingress_port,
         http=PunctualProtocol,
         ws="none",
         lifespan="on",
-        backlog=2048,
+        backlog=BACKLOG,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=STOP_WITHIN_S,
         timeout_keep_alive=KEEP_ALIVE_S,
@@ -57,17 +110,6 @@ def main(argv: list[str] | None = None) -> int:
         access_log=False,
         log_config=None,
     )
-    # uvicorn raises the signal again after its clean stop; that must not become exit code 143.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _ignore)
-    # What was imported stays, and what was answered leaves no circles behind: the collector, which takes 7 %
-    # of a crowd's time with Python's own thresholds, may look more rarely.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
-    server = uvicorn.Server(config)
-    server.run()
-    return 0 if server.started else 1
 
 
 def _refuse_open_door(settings: Settings) -> None:
@@ -80,10 +122,6 @@ def _refuse_open_door(settings: Settings) -> None:
             f"the ingress may not listen on {settings.ingress_host!r}, without a secret",
             fix="Set JOELCLAW_EVENTS_TOKEN or GITHUB_WEBHOOK_SECRET (or the _FILE of one), or use 127.0.0.1.",
         )
-
-
-def _ignore(_number: int, _frame: Any) -> None:
-    return None
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from joelclaw_tasks.ingress.replies import (
     on_joelclaw_error,
     on_refusal,
 )
+from joelclaw_tasks.ingress.shared_throttle import SharedThrottle
 from joelclaw_tasks.ingress.telegram import receive_telegram
 from joelclaw_tasks.ingress.webhooks import webhook_route
 from joelclaw_tasks.registry import Registry
@@ -49,9 +50,14 @@ REDIS_ANSWERS_WITHIN_S = 2.0
 PROVIDERS: tuple[Provider, ...] = (GitHub(),)
 
 
-def create_app(settings: Settings | None = None, emitter: Emitter | None = None) -> Starlette:
+def create_app(
+    settings: Settings | None = None,
+    emitter: Emitter | None = None,
+    throttle: SharedThrottle | None = None,
+) -> Starlette:
     """The application. What is not given is made when the server starts, from the environment.
 
+    `throttle` is for one of several processes; without it nobody else's failures are heard of.
     Starting raises SettingsError or RegistryError; Redis need not answer yet.
     """
 
@@ -62,6 +68,9 @@ def create_app(settings: Settings | None = None, emitter: Emitter | None = None)
         door = Door(own, app.state.emitter, Funnel(app.state.emitter.admit))
         app.state.door = door
         app.state.probe = RedisProbe(own.redis_url or DEFAULT_REDIS_URL)
+        if throttle is not None:
+            door.throttle = throttle
+            asyncio.get_running_loop().add_reader(throttle.mailbox, throttle.hear)
         tasks = [
             asyncio.create_task(follow(app.state.emitter, own)),
             asyncio.create_task(asyncio.to_thread(_load_admit, app.state.emitter)),

@@ -59,11 +59,18 @@ def test_300_deliveries_at_once_are_all_queued_and_answered_quickly(served: Serv
     assert crowd.p95_ms < 500
 
 
+def serve_alone(directory: Path, redis_url: str) -> ServedIngress:
+    """An ingress of one process: what it has answered tells what it has read before."""
+    return serve(directory, redis_url, GITHUB_WEBHOOK_SECRET=SECRET, JOELCLAW_INGRESS_PROCESSES="1")
+
+
 def delivery_request() -> bytes:
     return raw_request(delivery_headers(COMPLETED), COMPLETED)
 
 
-def test_a_delivery_is_answered_alike_however_its_bytes_arrive(served: ServedIngress):
+def test_a_delivery_is_answered_alike_however_its_bytes_arrive(tmp_path: Path, redis_server: str):
+    served = serve_alone(tmp_path, redis_server)
+
     def answer_of(request: bytes, *cuts: int) -> bytes:
         with connect(served) as connection:
             begin = 0
@@ -81,6 +88,7 @@ def test_a_delivery_is_answered_alike_however_its_bytes_arrive(served: ServedIng
     assert whole.endswith(b"\r\n\r\n" + QUEUED)
     assert sorted(whole.split(b"\r\n")) == sorted(answer_of(delivery_request(), 40).split(b"\r\n"))
     assert sorted(whole.split(b"\r\n")) == sorted(answer_of(delivery_request(), 900, 2_000).split(b"\r\n"))
+    assert 0 == served.stop()
 
 
 def test_deliveries_behind_one_another_on_one_connection_are_answered_in_order(served: ServedIngress):
@@ -203,7 +211,7 @@ def test_a_sender_of_an_endless_body_gets_its_answer_and_is_cut_off(served: Serv
 def test_without_secrets_everything_is_refused_and_the_log_says_what_to_set(
     tmp_path: Path, redis_server: str
 ):
-    served = serve(tmp_path, redis_server)
+    served = serve(tmp_path, redis_server, JOELCLAW_INGRESS_PROCESSES="1")
     try:
         with served.client() as http:
             for secret in ("", " ", "None", SECRET) * 6:
@@ -252,7 +260,7 @@ def test_under_plain_uvicorn_a_claimed_address_buys_nothing_either(tmp_path: Pat
 
 
 def test_a_stop_lets_the_request_under_way_finish(tmp_path: Path, redis_server: str):
-    served = serve(tmp_path, redis_server, GITHUB_WEBHOOK_SECRET=SECRET)
+    served = serve_alone(tmp_path, redis_server)
     request = raw_request(delivery_headers(COMPLETED, delivery=str(uuid.uuid4())), COMPLETED)
     with connect(served) as connection:
         connection.sendall(request[:-5])
