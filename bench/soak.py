@@ -98,14 +98,20 @@ class Memory:
         self._store = store
         self._redis_without_stream: list[float] = []
         self.samples: list[dict[str, float]] = []
+        #: The most that all had together when each page counts in every process that has it.
+        self.peak_unshared_mb = 0.0
 
     def sample(self) -> dict[str, float]:
         """Read all of them now."""
         processes = json.loads(self._state.read_text())["processes"]
-        found = {"supervisor": _resident_mb(self._supervisor)}
+        families = {"supervisor": [psutil.Process(self._supervisor)]}
         for name, process in processes.items():
             own = psutil.Process(process["pid"])
-            found[name] = sum(_resident_mb(each.pid) for each in (own, *own.children(recursive=True)))
+            families[name] = [own, *own.children(recursive=True)]
+        sizes = {name: [each.memory_full_info() for each in family] for name, family in families.items()}
+        found = {name: sum(size.pss for size in family) / (1 << 20) for name, family in sizes.items()}
+        unshared_mb = sum(size.rss for family in sizes.values() for size in family) / (1 << 20)
+        self.peak_unshared_mb = max(self.peak_unshared_mb, unshared_mb)
         self.samples.append(found)
         # The stream of transitions grows until it has `transitions_max` entries, after some ten minutes here.
         used = self._store.client.info("memory")["used_memory"]  # type: ignore[index]
@@ -145,10 +151,6 @@ def complaints(figures: dict[str, Any]) -> list[str]:
     return [text for text, is_wrong in wrong.items() if is_wrong]
 
 
-def _resident_mb(pid: int) -> float:
-    return float(psutil.Process(pid).memory_full_info().pss) / (1 << 20)
-
-
 def soak(minutes: float, rate: float) -> dict[str, Any]:
     """Run it once; the figures of the last line."""
     secret, token = secrets.token_hex(32), secrets.token_hex(32)
@@ -184,6 +186,7 @@ def soak(minutes: float, rate: float) -> dict[str, Any]:
             "ends": dict(ends),
             "flower": _seen_by_flower(urls["flower_url"]),
             "peak_mb": round(memory.peak_mb, 1),
+            "peak_unshared_mb": round(memory.peak_unshared_mb, 1),
             "growth_mb": memory.growth_mb(),
         }
 

@@ -151,6 +151,4 @@ def _worker(queue: str, pool: str, size: int) -> ProcessSpec:
 
 
 def _celery(*arguments: str) -> tuple[str, ...]:
-    # Flower's command is one of those that the lean one leaves out.
-    module = "celery" if arguments[0] == "flower" else "joelclaw_tasks.fleet.lean_celery"
-    return (sys.executable, "-m", module, "-A", "joelclaw_tasks", *arguments)
+    return (sys.executable, "-m", "joelclaw_tasks.fleet.lean_celery", "-A", "joelclaw_tasks", *arguments)

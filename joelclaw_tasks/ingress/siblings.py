@@ -33,15 +33,14 @@ def open_doors(host: str, port: int, processes: int) -> list[list[socket.socket]
     doors: list[list[socket.socket]] = [[] for _ in range(processes)]
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, address in sorted({(entry[0], str(entry[4][0])) for entry in found}):
+        for family, own in sorted({(entry[0], entry[4]) for entry in found}):
             # Sockets that share a port would share it with those of any other program of this user, too.
-            with socket.create_server((address, port), family=family) as alone:
-                port = alone.getsockname()[1]
+            with socket.create_server((own[0], port, *own[2:]), family=family) as alone:
+                address = alone.getsockname()
+            port = address[1]
             for door in doors:
                 door.append(
-                    socket.create_server(
-                        (address, port), family=family, backlog=BACKLOG, reuse_port=processes > 1
-                    )
+                    socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=processes > 1)
                 )
     except OSError as exc:
         for door in doors:

@@ -1,4 +1,4 @@
-"""The fleet's Celery processes start as `celery` does, without the commands that packages add to it."""
+"""The fleet's Celery processes start as `celery` does, without what they never use."""
 
 import subprocess
 import sys
@@ -24,6 +24,16 @@ def test_it_has_every_command_of_celery_but_flower() -> None:
     assert {"worker", "beat"} <= commands(own.stdout)
 
 
+def test_the_command_that_is_asked_for_is_there_whoever_adds_it() -> None:
+    own, celery = (
+        run("joelclaw_tasks.fleet.lean_celery", "flower", "--help"),
+        run("celery", "flower", "--help"),
+    )
+    options = celery.stdout.partition("Options:")[2]
+    assert "--help" in options
+    assert (0, options) == (own.returncode, own.stdout.partition("Options:")[2])
+
+
 @pytest.mark.parametrize("arguments", [("-A", "no.such.app", "worker"), ("worker", "--no-such-option")])
 def test_it_ends_with_the_exit_code_and_the_words_of_celery(arguments: tuple[str, ...]) -> None:
     own, celery = run("joelclaw_tasks.fleet.lean_celery", *arguments), run("celery", *arguments)
@@ -31,14 +41,17 @@ def test_it_ends_with_the_exit_code_and_the_words_of_celery(arguments: tuple[str
     assert own.stderr.splitlines()[-1] == celery.stderr.splitlines()[-1]
 
 
-def test_others_find_their_entry_points_all_the_same() -> None:
+def test_others_find_their_entry_points_and_modules_all_the_same() -> None:
     code = (
         "import sys, importlib.metadata as m; before = m.entry_points\n"
         "from joelclaw_tasks.fleet.lean_celery import main\n"
         "sys.argv = ['celery', '--version']\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print(m.entry_points is before, 'flower.command' in sys.modules)"
+        "import httpx\n"
+        "print(m.entry_points is before, {'flower.command', 'prompt_toolkit'} & set(sys.modules))\n"
+        "import click_repl\n"
+        "print(click_repl.repl.__module__, httpx.Client.__module__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "True False"
+    assert done.stdout.splitlines()[-2:] == ["True set()", "click_repl._repl httpx"]

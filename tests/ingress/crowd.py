@@ -1,7 +1,8 @@
 """A crowd of requests at once, by a client that costs as little as it can: it shares the machine.
 
 `python -m tests.ingress.crowd` starts a Redis and an ingress, sends 300 signed deliveries at once, several
-times, and prints what each round took. `--port` and GITHUB_WEBHOOK_SECRET address a running ingress instead.
+times, and prints what each round took; `--processes 1` is for an ingress of one process. `--port` and
+GITHUB_WEBHOOK_SECRET address a running ingress instead.
 """
 
 from __future__ import annotations
@@ -87,6 +88,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, help="of a running ingress (default: start one)")
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument(
+        "--processes", type=int, default=0, help="of the ingress that is started (0: by CPUs)"
+    )
     arguments = parser.parse_args()
     body = payload("workflow_run.completed")
     with ExitStack() as stack:
@@ -101,6 +105,7 @@ def main() -> None:
                 directory,
                 f"redis://127.0.0.1:{redis_port}/0",
                 GITHUB_WEBHOOK_SECRET=SECRET,
+                JOELCLAW_INGRESS_PROCESSES=str(arguments.processes),
                 PYTHONWARNINGS="",
             )
             stack.callback(ingress.stop)

@@ -187,6 +187,18 @@ def test_doors_at_port_0_are_at_one_free_port_for_each_process():
             close(door)
 
 
+def test_a_name_of_several_addresses_is_listened_to_at_each_of_them():
+    found = socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)
+
+    doors = open_doors("localhost", 0, 2)
+
+    for door in doors:
+        assert {entry[4][0] for entry in found} == {one.getsockname()[0] for one in door}
+    assert 1 == len({one.getsockname()[1] for door in doors for one in door})
+    for door in doors:
+        close(door)
+
+
 def test_an_address_that_others_have_is_refused_and_nothing_stays_open():
     port = free_port()
     with (
