@@ -1,5 +1,4 @@
-# Needs Python 3.11 to 3.13, make, a C toolchain, and npm for the tests. Everything else is installed into
-# .venv and node_modules.
+# Needs Python 3.11 to 3.13, make and a C toolchain. Everything else is installed into .venv and node_modules.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,9 +29,8 @@ $(STAMP): constraints.txt pyproject.toml
 
 restate: $(RESTATE) ## Install the Restate server (for up --with-restate, and the tests) with npm
 
-$(RESTATE): package.json package-lock.json
-	@command -v npm >/dev/null || { echo "npm is needed to install the Restate server" >&2; exit 1; }
-	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+$(RESTATE): package.json package-lock.json | $(STAMP)
+	$(BIN)/python tools/npm.py ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 up: venv ## Run the whole fleet on this machine; Ctrl-C stops it
