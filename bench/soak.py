@@ -16,8 +16,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -108,7 +109,7 @@ class Memory:
         for name, process in processes.items():
             own = psutil.Process(process["pid"])
             families[name] = [own, *own.children(recursive=True)]
-        sizes = {name: [each.memory_full_info() for each in family] for name, family in families.items()}
+        sizes = {name: list(_sizes(family)) for name, family in families.items()}
         found = {name: sum(size.pss for size in family) / (1 << 20) for name, family in sizes.items()}
         unshared_mb = sum(size.rss for family in sizes.values() for size in family) / (1 << 20)
         self.peak_unshared_mb = max(self.peak_unshared_mb, unshared_mb)
@@ -149,6 +150,12 @@ def complaints(figures: dict[str, Any]) -> list[str]:
         "a process still grows": max(figures["growth_mb"].values()) > GROWTH_MOST_MB,
     }
     return [text for text, is_wrong in wrong.items() if is_wrong]
+
+
+def _sizes(family: list[psutil.Process]) -> Iterator[Any]:
+    for each in family:
+        with suppress(psutil.NoSuchProcess):  # the look of a health check, which is over by now
+            yield each.memory_full_info()
 
 
 def soak(minutes: float, rate: float) -> dict[str, Any]:
