@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 RESTATE := node_modules/.stamp
 # More than cores: tests mostly wait for something.
-WORKERS ?= 4
+WORKERS ?= 5
 MINUTES ?= 60
 SEED ?= 1
 # Histories and Redis's files of the chaos runs. On /dev/shm no job waits for a disk.

@@ -44,22 +44,21 @@ def siblings_of(served: ServedIngress) -> list[psutil.Process]:
     return [first, *first.children()]
 
 
-def connections_of(process: psutil.Process) -> int:
-    return sum(one.status == psutil.CONN_ESTABLISHED for one in process.net_connections("tcp"))
+def peers_of(process: psutil.Process) -> set[int]:
+    """The ports of those who are connected to it."""
+    return {one.raddr.port for one in process.net_connections("tcp") if one.raddr}
 
 
 def test_each_process_takes_a_part_of_a_crowd(pair: ServedIngress):
     first, second = siblings_of(pair)
-    before = {process: connections_of(process) for process in (first, second)}
     with ExitStack() as stack:
-        for _ in range(40):
-            stack.enter_context(socket.create_connection(("127.0.0.1", pair.port)))
-
-        def taken() -> list[int]:
-            return [connections_of(process) - before[process] for process in (first, second)]
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", pair.port))) for _ in range(40)]
+        ours = {client.getsockname()[1] for client in clients}
 
         # One takes all only once in 2**39 times.
-        wait_until(lambda: sum(taken()) == 40 and min(taken()) > 0, "both have some of them", timeout_s=5)
+        wait_until(lambda: ours == (peers_of(first) | peers_of(second)) & ours, "all are taken", timeout_s=5)
+        assert ours & peers_of(first)
+        assert ours & peers_of(second)
 
     crowd = deliver_at_once(
         pair.port, [raw_request(delivery_headers(COMPLETED), COMPLETED) for _ in range(100)]

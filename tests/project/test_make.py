@@ -39,7 +39,7 @@ def test_test_runs_every_check_and_then_the_timing_tests_alone():
         "ruff format --check .", "ruff check .", "/mypy", "lint-imports", "lint_lua.py", "lint_docs.py",
     ):  # fmt: skip
         assert check in steps
-    assert [("not timing and not drill", "4"), ("timing", "0")] == re.findall(
+    assert [("not timing and not drill", "5"), ("timing", "0")] == re.findall(
         r'-m "?([a-z ]+?)"? -n (\d)', steps
     )
 
