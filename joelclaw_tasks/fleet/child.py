@@ -19,6 +19,7 @@ from joelclaw_tasks.fleet.tether import tether
 _LINE_MAX_BYTES = 65_536
 #: About a tenth of the CPU, beside a process that wants all of it.
 _STAND_BACK_NICE = 10
+_AUTOGROUP = Path("/proc/self/autogroup")
 
 
 class View(Protocol):
@@ -114,6 +115,9 @@ class Child:
             # Of Linux alone, and a container may forbid it.
             with contextlib.suppress(AttributeError, OSError):
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            # Where sessions share the CPU alike, nice counts only within one, and each child has its own.
+            with contextlib.suppress(OSError):
+                _AUTOGROUP.write_text(str(_STAND_BACK_NICE))
 
     def _ready_for_s(self, ended: float) -> float | None:
         return None if self._ready_at is None else ended - self._ready_at

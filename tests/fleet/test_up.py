@@ -200,6 +200,12 @@ def test_workers_and_flower_stand_back_when_the_machine_is_short_of_cpu(shared):
     }  # fmt: skip
     policies = {name: os.sched_getscheduler(shared.pid(name)) for name in names}
     assert policies == {name: os.SCHED_BATCH if nice[name] else os.sched_getscheduler(0) for name in names}
+    own_session = Path("/proc/self/autogroup")
+    if not own_session.exists() or not own_session.read_text():
+        return
+    # "/autogroup-123 nice 10": without it nice would count within the session of each process only.
+    sessions = {name: Path(f"/proc/{shared.pid(name)}/autogroup").read_text().split() for name in names}
+    assert nice == {name: int(words[-1]) for name, words in sessions.items()}
 
 
 @pytest.mark.parametrize("name", ["worker-io", "worker-default", "ingress", "redis", "beat"])
