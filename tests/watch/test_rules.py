@@ -19,6 +19,8 @@ from tests.conftest import wait_until
 
 TEXT = "---\nstatus: accepted\n---\n# A title\n"
 GOOD = "def check(document): yield 1, 'one'"
+#: What hangs costs a test this much; a good rule must load within it, however busy the machine is.
+LIMIT_MS = 1_000
 
 
 class Bench:
@@ -28,7 +30,7 @@ class Bench:
         self.folder, self.kept = tmp_path / "rules", tmp_path / "kept"
         self.folder.mkdir()
         self.root = tmp_path
-        self.pool = RulePool(self.folder, self.kept, 300)
+        self.pool = RulePool(self.folder, self.kept, LIMIT_MS)
 
     def write(self, name: str, source: str) -> None:
         (self.folder / f"{name}.py").write_text(source)
@@ -117,7 +119,7 @@ def test_a_broken_module_keeps_its_last_good_version_even_in_a_new_process(
     caplog.set_level(logging.WARNING)
 
     here = [bench.check() for _ in range(2)]
-    elsewhere = RulePool(bench.folder, bench.kept, 300)
+    elsewhere = RulePool(bench.folder, bench.kept, LIMIT_MS)
     there = bench.check(elsewhere)
     elsewhere.close()
 
@@ -145,7 +147,7 @@ def test_a_rule_that_was_never_good_is_left_out_and_a_deleted_one_is_gone(bench:
 def test_a_rule_that_loops_is_ended_and_after_three_times_left_out_until_it_changes(bench: Bench) -> None:
     bench.write("a", "def check(document):\n while True: pass")
     bench.write("b", GOOD)
-    late = ("rule.timeout", "the rule a did not end within 0.3 s")
+    late = ("rule.timeout", "the rule a did not end within 1 s")
     aside = ("rule.timeout", "the rule a is left out until its file changes: it ran out of time 3 times")
 
     rounds = [bench.found() for _ in range(5)]
