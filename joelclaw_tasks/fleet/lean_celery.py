@@ -33,22 +33,19 @@ def main() -> None:
     modules["httpx._main"] = None  # an import of it fails, and httpx does without
     found = importlib.metadata.entry_points
 
-    def without_added_commands(**selection: Any) -> Any:
+    def without_other_commands(**selection: Any) -> Any:
         entries: Any = found(**selection)
         if selection.get("group") != _ADDED_COMMANDS:
             return entries
         return [entry for entry in entries if entry.name in sys.argv]
 
-    importlib.metadata.entry_points = without_added_commands
-    shell = modules.pop(_SHELL, None)
+    importlib.metadata.entry_points = without_other_commands
     modules[_SHELL] = _NoShell(_SHELL)
     try:
         from celery.bin.celery import main as celery
     finally:
         importlib.metadata.entry_points = found
-        del modules[_SHELL]
-        if shell is not None:
-            modules[_SHELL] = shell
+        del modules[_SHELL]  # whoever wants it from here on gets the real one
     sys.exit(celery())
 
 
